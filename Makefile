@@ -1,0 +1,47 @@
+# `make` lists the targets. `make check` is what CI runs; it changes nothing.
+.DEFAULT_GOAL := help
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench-engine kill-9 load-all
+
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
+
+check: fmt lint doc deny test ## everything CI checks; changes nothing
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+deny: ## licences, sources and banned crates (needs cargo-deny)
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check bans licenses sources; \
+	else echo "cargo-deny is not installed: licence and source rules are not checked here (cargo install cargo-deny)"; fi
+
+test: ## the README's test command
+	cargo test --workspace
+
+fix: ## formats, and applies what clippy can
+	cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	cargo fmt --all
+
+dev: ## a local three-node cluster
+	cargo run --release -- dev
+
+demo: ## the same, losing a node and getting over it
+	cargo run --release -- dev --demo --exit
+
+figure-8: ## the Dynamo paper's load-balancing comparison (SOSP 2007, figure 8)
+	cargo run --release --quiet -p rondo-ring --example figure_8
+
+bench-engine: ## the storage engine against fjall
+	cargo run --release --quiet -p rondo-storage --example bench_engine
+
+kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and cluster
+	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-storage --test engine_kill -- --nocapture
+	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-tests --test kill -- --nocapture
+
+load-all: ## 20,000 real records into three nodes, one killed half-way (RONDO_DATA=file.jsonl.gz)
+	RONDO_LOAD_ALL=1 cargo test --release -p rondo-tests --test load -- --nocapture

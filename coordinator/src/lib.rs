@@ -1,0 +1,126 @@
+//! The foreground: one client request becomes N replica operations.
+//!
+//! Machines without I/O (Dynamo, SOSP 2007, section 4.5): each request is one value of [`put::Write`] or
+//! [`get::Read`]; it takes [`Event`]s and returns [`Action`]s. Whoever drives it owns the store, the sockets and the
+//! clock: `node` in production, the simulator in tests.
+//!
+//! - **C1** A client write has exactly one dot: only an owner coordinates, and a forwarded write is never sent to a
+//!   second owner unless the first cannot have begun it or both would leave one sibling (`write_id`).
+//! - **C2** Success is answered only with W durable acknowledgements of distinct owners.
+//! - **C3** `not-applied` is said only where no replica can have taken the write.
+//! - **C4** A read is answered only with R votes of distinct owners; what is unknown or damaged is no vote.
+//! - **C5** Tombstones and expired versions are filtered after the merge, never before.
+//! - **C6** Every request is answered by its deadline, exactly once.
+//! - **C7** Every replica seen to be behind by a read is sent what it lacks; the answer does not wait for it.
+
+pub mod answer;
+pub mod bucket;
+pub mod choice;
+mod codec;
+mod forward;
+pub mod get;
+pub mod message;
+pub mod options;
+mod plan;
+pub mod put;
+pub mod quorum;
+mod repair;
+mod replica;
+pub mod wire;
+
+pub use answer::{Failure, Outcome, ReadAnswer, WriteAnswer};
+pub use bucket::{Bucket, FieldError};
+pub use choice::{ChoiceError, QuorumChoice, Use};
+pub use get::{Read, ReadRequest};
+pub use message::{ForwardedWrite, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
+pub use options::{CoordinatorOptions, OptionError};
+pub use put::{Origin, Write, WriteRequest};
+pub use wire::WireError;
+
+use bytes::Bytes;
+use rondo_ring::NodeId;
+use rondo_storage::Key;
+use rondo_storage::engine::{Durability, EngineError};
+use rondo_storage::store::{Change, StoreError, Stored, Updated};
+use smallvec::SmallVec;
+use std::time::Duration;
+
+/// Monotonic time since an arbitrary origin of this process.
+pub type Now = Duration;
+
+/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere` and `ReadHere` is answered with exactly one
+/// event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Carry out the read-modify-write in this node's store.
+    UpdateHere {
+        /// Of what.
+        key: Key,
+        /// The client's write.
+        change: Change,
+    },
+    /// Merge into this node's store (repair of this replica).
+    MergeHere {
+        /// Of what.
+        key: Key,
+        /// An envelope.
+        object: Bytes,
+        /// What is waited for.
+        durability: Durability,
+    },
+    /// Read this node's store.
+    ReadHere {
+        /// Of what.
+        key: Key,
+    },
+    /// One request to one other node.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        request: ReplicaRequest,
+        /// Give up then, with `ReplicaError::TimedOut`.
+        deadline: Now,
+    },
+    /// The client's answer to a write: exactly once.
+    AnswerWrite(Result<WriteAnswer, Failure>),
+    /// The client's answer to a read: exactly once.
+    AnswerRead(Result<ReadAnswer, Failure>),
+    /// Deliver `Event::Wake` then; replaces an earlier wish.
+    WakeAt(Now),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The store carried out `UpdateHere` (the write is queued) or refused it.
+    Updated(Result<Updated, StoreError>),
+    /// The write of `UpdateHere` is durable here, or is not there.
+    Durable(Result<(), EngineError>),
+    /// `MergeHere` ended.
+    MergedHere(Result<(), StoreError>),
+    /// `ReadHere` ended.
+    ReadHere(Stored),
+    /// `Send` ended.
+    Reply {
+        /// Whose.
+        from: NodeId,
+        /// What it said.
+        result: Result<ReplicaReply, ReplicaError>,
+    },
+    /// The time of `WakeAt` has come.
+    Wake,
+}
+
+/// What one event leads to.
+pub type Actions = SmallVec<[Action; 4]>;
+
+/// The port to the other nodes: how a driver carries out [`Action::Send`]. `node` implements it over the peer lanes,
+/// the simulator over its virtual network.
+pub trait Replicas {
+    /// Sends, and calls `reply` exactly once, by the deadline at the latest.
+    fn send(&self, to: NodeId, request: ReplicaRequest, deadline: Now, reply: ReplyTo);
+}
+
+/// Where a reply goes.
+pub type ReplyTo = Box<dyn FnOnce(Result<ReplicaReply, ReplicaError>) + Send>;

@@ -1,0 +1,118 @@
+//! What coordinators say to replicas: these types are the wire types. Their bytes are in `codec.rs`.
+
+use bytes::Bytes;
+use rondo_ring::ReplicationFactor;
+use rondo_storage::Key;
+use rondo_storage::engine::Durability;
+use rondo_storage::store::Change;
+
+use crate::answer::{Failure, WriteAnswer};
+
+/// One operation on one replica.
+#[derive(Clone, Debug)]
+pub enum ReplicaRequest {
+    /// Merge this envelope; answered with `Merged` when it is durable.
+    Merge {
+        /// Of what.
+        key: Key,
+        /// The envelope.
+        object: Bytes,
+        /// What durable means.
+        durability: Durability,
+    },
+    /// What do you hold?
+    Read {
+        /// Of what.
+        key: Key,
+        /// All of it, or its digest.
+        want: Want,
+    },
+    /// Coordinate this client's write: you are an owner and I am not.
+    Forward(Box<ForwardedWrite>),
+}
+
+/// How much of an object is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The envelope.
+    Object,
+    /// Its digest.
+    Digest,
+}
+
+/// A client's write on its way to the owner that coordinates it. Everything the bucket and the request's headers
+/// decided is decided already, by the node the client asked.
+#[derive(Clone, Debug)]
+pub struct ForwardedWrite {
+    /// Of what.
+    pub key: Key,
+    /// The write; its `metadata.write_id` is not 0.
+    pub change: Change,
+    /// N of the bucket.
+    pub n: ReplicationFactor,
+    /// W, as a choice, since the owner resolves it in its own view.
+    pub w: crate::QuorumChoice,
+    /// What was left of the client's deadline when this was sent, in ms.
+    pub remaining_ms: u32,
+    /// A replica that knows it did not begin within so many ms of the sending (it was stopped, or the request lay in
+    /// a queue) refuses with [`Refusal::Expired`]: another owner has been asked by then, and a blind overwrite carried
+    /// out late could replace a newer write.
+    pub start_within_ms: u32,
+}
+
+/// A replica's answer.
+#[derive(Clone, Debug)]
+pub enum ReplicaReply {
+    /// The merge is durable here.
+    Merged,
+    /// The answer to `Read`.
+    Value(ReplicaValue),
+    /// The answer to `Forward`.
+    Forwarded(Result<WriteAnswer, Failure>),
+    /// The replica did not do it.
+    Refused(Refusal),
+}
+
+/// What a replica holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaValue {
+    /// Nothing: a vote.
+    Missing,
+    /// An envelope with this digest: a vote.
+    Digest(u64),
+    /// The envelope: a vote.
+    Object(Bytes),
+    /// Damaged or not to be trusted: no vote. What could be read, if anything.
+    Unknown(Option<Bytes>),
+}
+
+/// Why a replica refused; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its disk is nearly full.
+    LowDisk,
+    /// Too much in flight.
+    Busy,
+    /// It does not own the key in its layout.
+    NotOwner,
+    /// The deadline had passed before it began.
+    Expired,
+    /// Its copy is damaged, so it cannot coordinate.
+    Damaged,
+    /// The storage failed, or does not serve yet; the write is not there.
+    Storage,
+}
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ReplicaError {
+    /// The request never left this node: the replica cannot have begun it.
+    #[error("the node could not be reached; it was not asked")]
+    NotSent,
+    /// It was sent and the connection broke: the replica may have done it.
+    #[error("the connection broke before the reply")]
+    Lost,
+    /// It was sent and the deadline passed: the replica may have done it, or do it yet.
+    #[error("no reply in time")]
+    TimedOut,
+}

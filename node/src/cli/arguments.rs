@@ -1,0 +1,310 @@
+//! The arguments, as clap takes them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::client::Endpoint;
+use super::output::Output;
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 degraded.";
+
+/// A Dynamo-style replicated key-value store.
+#[derive(Debug, Parser)]
+#[command(name = "rondo", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run one node
+    Server(ServerArgs),
+    /// Run a local cluster, each node its own process
+    Dev(DevArgs),
+    /// Health of the cluster; exit code 4 when it is not whole
+    Status(Target),
+    /// The nodes of the cluster
+    Members(Target),
+    /// How the keys are divided, or where one key lives
+    Ring(RingArgs),
+    /// Write a value to stdout as it is stored
+    Get(GetArgs),
+    /// Store a value from an argument, a file or stdin
+    Put(PutArgs),
+    /// Delete a key
+    Del(DelArgs),
+    /// Store the {"key":…,"value":…} lines of a file
+    Load(LoadArgs),
+    /// Properties of buckets
+    #[command(subcommand)]
+    Bucket(BucketCommand),
+    /// Settings of a node
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Which cluster, and how to show what it says.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Target {
+    /// Client address of a node; several with commas: the first that can be reached
+    #[arg(long, value_name = "URL", env = "RONDO_ENDPOINT", default_value = "http://127.0.0.1:7700")]
+    #[arg(value_delimiter = ',')]
+    pub(super) endpoint: Vec<Endpoint>,
+    /// How to show the result
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+/// `rondo server`. Each flag that is not one of the command line's own is a setting (docs/configuration.md).
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct ServerArgs {
+    /// Configuration file
+    #[arg(long, value_name = "FILE", env = "RONDO_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Unique in the cluster [default: the host name]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Where everything durable is kept [default: rondo-data]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<String>,
+    /// Where clients are listened to [default: 127.0.0.1:7700]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) client_addr: Option<String>,
+    /// Where the other nodes are listened to [default: 127.0.0.1:7701]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) peer_addr: Option<String>,
+    /// How the other nodes reach this one [default: the peer address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) advertise: Option<String>,
+    /// How clients reach this one [default: the client address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) advertise_client: Option<String>,
+    /// Peer addresses to find the cluster through
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub(super) seeds: Option<String>,
+    /// Found a cluster together with so many nodes, this one included
+    #[arg(long, value_name = "K")]
+    pub(super) bootstrap_expect: Option<String>,
+    /// Failure domain [default: default]
+    #[arg(long)]
+    pub(super) zone: Option<String>,
+    /// Share of the keys relative to the other nodes [default: 1]
+    #[arg(long)]
+    pub(super) weight: Option<String>,
+    /// File with the secret that all nodes of the cluster share
+    #[arg(long, value_name = "FILE")]
+    pub(super) cluster_secret_file: Option<String>,
+    /// Listen beyond loopback without TLS and access tokens
+    #[arg(long)]
+    pub(super) insecure: bool,
+    /// End when stdin ends: how the nodes of `rondo dev` follow it
+    #[arg(long, hide = true)]
+    pub(super) exit_with_parent: bool,
+}
+
+/// `rondo dev`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DevArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(super) nodes: u8,
+    /// Where data and logs are kept [default: a temporary directory, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Client port of the first node; its peer port is one above, the next node's ten above
+    #[arg(long, default_value_t = 7700, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) base_port: u16,
+    /// Lose a node and get over it, with real requests
+    #[arg(long)]
+    pub(super) demo: bool,
+    /// End after the demo
+    #[arg(long, requires = "demo")]
+    pub(super) exit: bool,
+}
+
+/// `rondo ring`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RingArgs {
+    /// Show where this key lives
+    pub(super) key: Option<String>,
+    /// The key's bucket
+    #[arg(long, default_value = "default")]
+    pub(super) bucket: String,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// What every object command takes.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ObjectArgs {
+    /// The key
+    pub(super) key: String,
+    /// Its bucket
+    #[arg(long, default_value = "default")]
+    pub(super) bucket: String,
+    /// Causal context of an earlier answer
+    #[arg(long)]
+    pub(super) context: Option<String>,
+    /// Deadline of the request, such as 250ms or 2s
+    #[arg(long, value_name = "DURATION")]
+    pub(super) timeout: Option<String>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// `rondo get`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GetArgs {
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    /// Replicas that must answer: a number, one, quorum, all, local-quorum
+    #[arg(long)]
+    pub(super) r: Option<String>,
+}
+
+/// `rondo put`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PutArgs {
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    /// The value; "-" or none: stdin
+    #[arg(conflicts_with = "file")]
+    pub(super) value: Option<String>,
+    /// Take the value from a file
+    #[arg(long)]
+    pub(super) file: Option<PathBuf>,
+    /// Media type of the value [default: text/plain for an argument, else application/octet-stream]
+    #[arg(long, value_name = "TYPE")]
+    pub(super) content_type: Option<String>,
+    /// Replicas that must have it on disk: a number, one, quorum, all, local-quorum, each-quorum
+    #[arg(long)]
+    pub(super) w: Option<String>,
+}
+
+/// `rondo del`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DelArgs {
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    /// Replicas that must have it on disk: a number, one, quorum, all, local-quorum, each-quorum
+    #[arg(long)]
+    pub(super) w: Option<String>,
+}
+
+/// `rondo load`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LoadArgs {
+    /// JSON lines, plain or gzip
+    pub(super) file: PathBuf,
+    /// Where the records go
+    #[arg(long, default_value = "default")]
+    pub(super) bucket: String,
+    /// Replicas that must have a record on disk [default: the bucket's]
+    #[arg(long)]
+    pub(super) w: Option<String>,
+    /// Requests at one time
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) concurrency: u16,
+    /// Largest value the cluster takes, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = rondo_config::HttpLimits::default().value_bytes)]
+    pub(super) value_bytes_max: u64,
+    /// Give a record up after trying for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(super) retry_for: Duration,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// `rondo bucket`.
+#[derive(Debug, Subcommand)]
+pub(super) enum BucketCommand {
+    /// Buckets whose properties were set
+    Ls(Target),
+    /// Properties of a bucket
+    Get {
+        /// Its name
+        bucket: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Set properties of a bucket
+    Set {
+        /// Its name
+        bucket: String,
+        /// PROPERTY=VALUE, such as n=3 or blind_put=sibling
+        #[arg(required = true, value_name = "PROPERTY=VALUE")]
+        properties: Vec<String>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Give a bucket the cluster's defaults again
+    Reset {
+        /// Its name
+        bucket: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// `rondo config`.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Each setting with its value and where it was set
+    Show {
+        #[command(flatten)]
+        server: Box<ServerArgs>,
+        /// How to show the result
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Exit code 1 if a node would not start with these settings
+    Check {
+        #[command(flatten)]
+        server: Box<ServerArgs>,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u32 = text.parse().map_err(|_| "a whole number of seconds is needed".to_string())?;
+    if (1..=86_400).contains(&seconds) { Ok(Duration::from_secs(seconds.into())) } else { Err("1 to 86,400".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let refused = |line: &str| Arguments::try_parse_from(line.split(' ')).unwrap_err().exit_code();
+        for line in [
+            "rondo dev --exit",
+            "rondo dev --nodes 0",
+            "rondo put k v --file f",
+            "rondo bucket set b",
+            "rondo status --endpoint https://n1",
+            "rondo load f --concurrency 0",
+            "rondo load f --retry-for 0",
+            "rondo get",
+            "rondo frobnicate",
+        ] {
+            assert_eq!(refused(line), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn several_endpoints_are_separated_by_commas() {
+        let line = ["rondo", "status", "--endpoint", "http://a:1,b:2", "--output", "json"];
+        let Command::Status(target) = Arguments::try_parse_from(line).unwrap().command else { panic!("status") };
+        assert_eq!((target.endpoint.len(), target.output), (2, Output::Json));
+    }
+}

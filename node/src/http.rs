@@ -1,0 +1,44 @@
+//! The client HTTP: the contract of `docs/api.md` on sockets.
+//!
+//! A request's way: [`accept`] takes the connection and deals it to a worker; [`serve_connection`] drives it with hyper
+//! over a `Guard`, which keeps the deadlines and refuses bad heads; `surface` names the request, routes and counts it;
+//! `objects*` and the other handlers check what was asked and ask the [`Service`](crate::service::Service).
+//!
+//! - **H1** Every answer that hyper lets us make is a success of the contract or `application/problem+json`.
+//! - **H2** What a request asks for is done or refused by name: no parameter and no `Rondo-…` header is ignored.
+//! - **H3** Everything a client can make the node hold or wait for has a bound in [`HttpLimits`].
+//! - **H4** No path is resolved and no name is normalised: a key is exactly the bytes that were encoded.
+//!
+//! Deliberately absent: `axum::serve` (it has no deadline for heads), queues in front of the handlers (what cannot be
+//! begun at once is a 429), JSON on the way of a value.
+
+mod accept;
+mod admission;
+mod body;
+mod buckets;
+mod cluster;
+mod connection;
+mod guard;
+mod head;
+mod health;
+mod local;
+pub mod metrics;
+mod objects;
+mod objects_delete;
+mod objects_get;
+mod objects_put;
+mod params;
+mod path;
+mod problem;
+mod query;
+mod request_id;
+mod ring;
+mod siblings;
+mod surface;
+mod welcome;
+
+pub use accept::accept;
+pub use connection::serve_connection;
+pub use metrics::Metrics;
+pub use rondo_config::HttpLimits;
+pub use surface::{Http, Shared};

@@ -1,0 +1,30 @@
+//! DELETE.
+
+use http::HeaderValue;
+use http::request::Parts;
+use rondo_storage::Key;
+use rondo_storage::versions::Metadata;
+
+use crate::http::objects::{Answer, Asked, SIBLINGS};
+use crate::http::objects_put::{acknowledged, carry_out};
+use crate::http::params::{refuse_conditions, refuse_metadata};
+use crate::http::query::{Known, Query};
+use crate::http::surface::Surface;
+
+const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout"], flags: &[] };
+
+/// `DELETE /v1/kv/{bucket}/{key...}`: 204, also where there was nothing. `Rondo-Siblings` says how many versions the
+/// delete has left.
+pub(crate) async fn delete(surface: &Surface, key: Key, parts: &Parts) -> Answer {
+    let _admitted = surface.admission().admit()?;
+    let query = Query::parse(parts.uri.query(), &KNOWN)?;
+    refuse_conditions(&parts.headers)?;
+    refuse_metadata(&parts.headers)?;
+    let asked = Asked::new(surface, key, parts, &query)?;
+    let written = carry_out(surface, &asked, None, Metadata::default()).await?;
+    let mut response = acknowledged(&asked, &written);
+    if written.siblings > 0 {
+        response.headers_mut().insert(SIBLINGS, HeaderValue::from(written.siblings));
+    }
+    Ok(response)
+}

@@ -1,0 +1,327 @@
+//! What a request on an object asks for: `Rondo-…` headers and the parameters of the same meaning.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::{ACCEPT, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use rondo_coordinator::{Bucket, QuorumChoice, Use};
+
+use crate::http::problem::{Kind, Problem};
+use crate::http::query::Query;
+use rondo_config::HttpLimits;
+
+/// Content type of a list of siblings.
+pub(crate) const SIBLINGS_TYPE: &str = "application/vnd.rondo.siblings+json";
+
+/// `Rondo-…` headers as they were sent, without `Rondo-Meta-…`. Empty ones count as absent.
+#[derive(Debug, Default)]
+pub(crate) struct RondoHeaders<'a> {
+    r: Option<&'a str>,
+    w: Option<&'a str>,
+    quorum: Option<&'a str>,
+    timeout: Option<&'a str>,
+    /// The token of an earlier answer.
+    pub(crate) context: Option<&'a str>,
+}
+
+/// What the request decided, or its bucket for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Choices {
+    pub(crate) r: QuorumChoice,
+    pub(crate) w: QuorumChoice,
+    pub(crate) timeout: Duration,
+}
+
+impl<'a> RondoHeaders<'a> {
+    /// Refuses a `Rondo-…` header that does not exist, or is there twice: a misspelt wish must not be ignored.
+    pub(crate) fn read(headers: &'a HeaderMap) -> Result<Self, Problem> {
+        let mut read = Self::default();
+        for (name, value) in headers {
+            let Some(short) = name.as_str().strip_prefix("rondo-") else { continue };
+            let place = match short {
+                "r" => &mut read.r,
+                "w" => &mut read.w,
+                "quorum" => &mut read.quorum,
+                "timeout" => &mut read.timeout,
+                "context" => &mut read.context,
+                "ttl" if value.is_empty() => continue,
+                "ttl" => return Err(Problem::later("Rondo-Ttl", &String::from_utf8_lossy(value.as_bytes()))),
+                _ if short.starts_with("meta-") => continue,
+                _ => return Err(unknown(name)),
+            };
+            let shown = || String::from_utf8_lossy(value.as_bytes()).into_owned();
+            let text = value.to_str().map_err(|_| Problem::parameter(&title(name), &shown(), "visible ASCII"))?;
+            if text.is_empty() {
+                continue;
+            }
+            if place.replace(text).is_some() {
+                return Err(Problem::parameter(&title(name), text, "one header of this name"));
+            }
+        }
+        Ok(read)
+    }
+
+    /// Joins headers, parameters and the bucket's defaults.
+    pub(crate) fn choices(&self, query: &Query<'_>, bucket: &Bucket, limits: &HttpLimits) -> Result<Choices, Problem> {
+        let quorum = |usage| move |text: &str| QuorumChoice::read(text, bucket.n, usage).map_err(|e| e.allowed);
+        let r = either(("Rondo-R", self.r), ("r", query.get("r")), quorum(Use::Read))?;
+        let w = either(("Rondo-W", self.w), ("w", query.get("w")), quorum(Use::Write))?;
+        let kind = either(("Rondo-Quorum", self.quorum), ("quorum", query.get("quorum")), strictness)?;
+        if let Some((name, Strictness::Sloppy)) = kind {
+            return Err(Problem::later(name, "sloppy"));
+        }
+        let max = limits.timeout_max_ms;
+        let timeout = either(("Rondo-Timeout", self.timeout), ("timeout", query.get("timeout")), |text| {
+            duration_ms(text).filter(|ms| *ms <= max).ok_or_else(|| timeout_allowed(max))
+        })?;
+        Ok(Choices {
+            r: r.map_or(bucket.r, |(_, r)| r),
+            w: w.map_or(bucket.w, |(_, w)| w),
+            timeout: Duration::from_millis(timeout.map_or(limits.timeout_default_ms, |(_, ms)| ms)),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Strictness {
+    Strict,
+    Sloppy,
+}
+
+fn strictness(text: &str) -> Result<Strictness, String> {
+    match text {
+        "strict" => Ok(Strictness::Strict),
+        "sloppy" => Ok(Strictness::Sloppy),
+        _ => Err("strict".into()),
+    }
+}
+
+/// A header or the parameter of the same meaning, each with its name. Both may be there if they mean the same.
+fn either<T: PartialEq>(
+    header: (&'static str, Option<&str>),
+    parameter: (&'static str, Option<&str>),
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<(&'static str, T)>, Problem> {
+    let read = |(name, text): (&'static str, Option<&str>)| {
+        let parsed = text.map(|text| parse(text).map_err(|allowed| Problem::parameter(name, text, allowed)));
+        parsed.transpose()
+    };
+    match (read(header)?, read(parameter)?) {
+        (Some(one), Some(other)) if one != other => {
+            let value = parameter.1.unwrap_or_default();
+            let detail = format!("{}: {value:?} is not what the header {} says", parameter.0, header.0);
+            let allowed = header.1.unwrap_or_default();
+            Err(Problem::new(Kind::BadParameter, detail).naming(parameter.0, value).allowing(allowed))
+        }
+        (_, Some(value)) => Ok(Some((parameter.0, value))),
+        (value, None) => Ok(value.map(|value| (header.0, value))),
+    }
+}
+
+/// `250ms`, `2s`, `1m`, `1h` in milliseconds; not 0. Digits and a unit, no sign and no white space.
+fn duration_ms(text: &str) -> Option<u64> {
+    let end = text.bytes().position(|b| !b.is_ascii_digit())?;
+    let (digits, unit) = text.split_at(end);
+    let unit_ms = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit_ms).filter(|ms| *ms > 0)
+}
+
+fn timeout_allowed(max_ms: u64) -> String {
+    format!("1ms to {max_ms}ms, as in 250ms or 2s (units: ms, s, m, h)")
+}
+
+/// `rondo-meta-x` as people write it.
+pub(crate) fn title(name: &HeaderName) -> String {
+    let words: Vec<String> = name.as_str().split('-').map(capitalized).collect();
+    words.join("-")
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+}
+
+fn unknown(name: &HeaderName) -> Problem {
+    const ALLOWED: &str = "Rondo-R, Rondo-W, Rondo-Quorum, Rondo-Context, Rondo-Timeout, Rondo-Meta-…";
+    let name = title(name);
+    let detail = format!("{name} is no header of a request; there are: {ALLOWED}");
+    Problem::new(Kind::BadParameter, detail).naming(&name, "").allowing(ALLOWED)
+}
+
+/// Refuses `Rondo-Meta-…` where there is no value to keep it with.
+pub(crate) fn refuse_metadata(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.keys().find(|name| name.as_str().starts_with("rondo-meta-")) {
+        Some(name) => Err(Problem::parameter(&title(name), "", "Rondo-Meta-… on PUT and POST only")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses the conditions of a write that this release cannot keep.
+pub(crate) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
+    for (name, shown) in [(IF_MATCH, "If-Match"), (IF_NONE_MATCH, "If-None-Match")] {
+        if let Some(value) = headers.get(name) {
+            return Err(Problem::later(shown, &String::from_utf8_lossy(value.as_bytes())));
+        }
+    }
+    let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    match prefers.flat_map(|value| value.split([',', ';'])).find(|word| is_representation(word)) {
+        Some(word) => Err(Problem::later("Prefer", word.trim())),
+        None => Ok(()),
+    }
+}
+
+fn is_representation(preference: &str) -> bool {
+    preference.replace([' ', '"'], "").eq_ignore_ascii_case("return=representation")
+}
+
+/// What a reader wants to see of a key's versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// The value; several versions are a conflict.
+    Value,
+    /// The list, of any length.
+    Siblings,
+}
+
+/// Reads `?siblings=json`, `?sibling=` and `Accept`.
+pub(crate) fn shape(headers: &HeaderMap, query: &Query<'_>) -> Result<Shape, Problem> {
+    if let Some(etag) = query.get("sibling") {
+        return Err(Problem::later("sibling", etag));
+    }
+    let mut shape = match query.get("siblings") {
+        None => Shape::Value,
+        Some("json") => Shape::Siblings,
+        Some(other) => return Err(Problem::parameter("siblings", other, "json")),
+    };
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for media in accepted.flat_map(|value| value.split(',')) {
+        let essence = media.split(';').next().unwrap_or_default().trim();
+        if essence.eq_ignore_ascii_case("multipart/mixed") {
+            return Err(Problem::later("Accept", essence));
+        }
+        if essence.eq_ignore_ascii_case(SIBLINGS_TYPE) {
+            shape = Shape::Siblings;
+        }
+    }
+    Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::query::Known;
+    use http::HeaderValue;
+    use serde_json::Value;
+
+    const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "siblings", "sibling"], flags: &[] };
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn choose(pairs: &[(&'static str, &'static str)], query: &str) -> Result<Choices, Problem> {
+        let query = Query::parse(Some(query), &KNOWN)?;
+        RondoHeaders::read(&headers(pairs))?.choices(&query, &Bucket::default(), &HttpLimits::default())
+    }
+
+    fn refused<T: std::fmt::Debug>(result: Result<T, Problem>) -> Value {
+        let problem = result.unwrap_err();
+        assert_eq!(problem.kind().parts().0, 400, "{problem:?}");
+        serde_json::from_slice(&problem.json("-")).unwrap()
+    }
+
+    #[test]
+    fn the_bucket_decides_what_the_request_does_not() {
+        let choices = choose(&[("rondo-r", "")], "").unwrap();
+        let expected = Choices { r: QuorumChoice::Quorum, w: QuorumChoice::Quorum, timeout: Duration::from_secs(5) };
+        assert_eq!(choices, expected);
+    }
+
+    #[test]
+    fn headers_and_parameters_mean_the_same() {
+        let by_header = choose(&[("rondo-w", "3"), ("rondo-r", "one"), ("rondo-timeout", "250ms")], "").unwrap();
+        assert_eq!(by_header, choose(&[], "w=3&r=one&timeout=250ms&quorum=strict").unwrap());
+        assert_eq!(by_header, choose(&[("rondo-w", "3")], "w=3&r=one&timeout=250ms").unwrap());
+        assert_eq!((by_header.w, by_header.timeout), (QuorumChoice::Count(3), Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn disagreement_names_the_parameter() {
+        let shown = refused(choose(&[("rondo-w", "2")], "w=3"));
+        assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some("w"), Some("3")));
+        assert!(choose(&[("rondo-timeout", "1s")], "timeout=1000ms").is_ok());
+    }
+
+    #[test]
+    fn bad_values_name_the_header_or_parameter_as_sent() {
+        for (header, value, name) in [
+            ("rondo-r", "4", "Rondo-R"),
+            ("rondo-r", "each-quorum", "Rondo-R"),
+            ("rondo-w", "0", "Rondo-W"),
+            ("rondo-w", "two", "Rondo-W"),
+            ("rondo-quorum", "loose", "Rondo-Quorum"),
+            ("rondo-timeout", "0s", "Rondo-Timeout"),
+            ("rondo-timeout", "61s", "Rondo-Timeout"),
+            ("rondo-timeout", "5", "Rondo-Timeout"),
+        ] {
+            let shown = refused(choose(&[(header, value)], ""));
+            assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some(name), Some(value)));
+            assert!(shown["allowed"].is_string());
+            let parameter = header.trim_start_matches("rondo-");
+            assert_eq!(refused(choose(&[], &format!("{parameter}={value}")))["parameter"], parameter);
+        }
+    }
+
+    #[test]
+    fn misspelt_and_repeated_headers_are_refused() {
+        assert_eq!(refused(choose(&[("rondo-qourum", "strict")], ""))["parameter"], "Rondo-Qourum");
+        let mut twice = headers(&[("rondo-w", "1")]);
+        twice.append("rondo-w", HeaderValue::from_static("1"));
+        assert_eq!(refused(RondoHeaders::read(&twice))["parameter"], "Rondo-W");
+        assert!(RondoHeaders::read(&headers(&[("rondo-meta-x", "y")])).is_ok());
+    }
+
+    #[test]
+    fn durations_are_digits_and_a_unit() {
+        for (text, ms) in [("1ms", 1), ("2s", 2_000), ("1m", 60_000), ("1h", 3_600_000)] {
+            assert_eq!(duration_ms(text), Some(ms));
+        }
+        for text in ["", "0ms", "ms", "1", "+1s", "1 s", "1.5s", "1S", "99999999999999999999s", "9999999999999999999h"]
+        {
+            assert_eq!(duration_ms(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_of_a_later_release_is_refused_by_name() {
+        assert_eq!(refused(choose(&[("rondo-quorum", "sloppy")], ""))["parameter"], "Rondo-Quorum");
+        assert_eq!(refused(choose(&[], "quorum=sloppy"))["parameter"], "quorum");
+        assert_eq!(refused(choose(&[("rondo-ttl", "60")], ""))["parameter"], "Rondo-Ttl");
+        assert_eq!(refused(refuse_conditions(&headers(&[("if-match", "*")])))["parameter"], "If-Match");
+        assert_eq!(refused(refuse_conditions(&headers(&[("if-none-match", "*")])))["parameter"], "If-None-Match");
+        let prefers = headers(&[("prefer", "wait=5, return = representation")]);
+        assert_eq!(refused(refuse_conditions(&prefers))["parameter"], "Prefer");
+        assert!(refuse_conditions(&headers(&[("prefer", "return=minimal")])).is_ok());
+        assert_eq!(refused(refuse_metadata(&headers(&[("rondo-meta-x", "1")])))["parameter"], "Rondo-Meta-X");
+    }
+
+    #[test]
+    fn the_list_of_siblings_is_asked_for_in_two_ways() {
+        let shape_of = |pairs: &[_], query| shape(&headers(pairs), &Query::parse(Some(query), &KNOWN).unwrap());
+        assert_eq!(shape_of(&[("accept", "*/*")], "").unwrap(), Shape::Value);
+        assert_eq!(
+            shape_of(&[("accept", "text/plain, Application/vnd.rondo.siblings+json;q=1")], "").unwrap(),
+            Shape::Siblings
+        );
+        assert_eq!(shape_of(&[], "siblings=json").unwrap(), Shape::Siblings);
+        assert_eq!(refused(shape_of(&[], "siblings=xml"))["parameter"], "siblings");
+        assert_eq!(refused(shape_of(&[], "sibling=1-1"))["parameter"], "sibling");
+        assert_eq!(refused(shape_of(&[("accept", "multipart/mixed")], ""))["parameter"], "Accept");
+    }
+}

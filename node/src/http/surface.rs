@@ -1,0 +1,269 @@
+//! From a request to its answer: its name, its route, its count.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use rondo_config::HttpLimits;
+use rondo_ring::View;
+use rondo_storage::versions::ContextTokens;
+use serde::Serialize;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use crate::http::admission::Admission;
+use crate::http::metrics::{Metrics, Operation, Shard};
+use crate::http::problem::{Kind, Problem};
+use crate::http::request_id::Ids;
+use crate::http::{buckets, cluster, health, local, objects, ring, welcome};
+use crate::service::{Readiness, Service};
+
+/// Where the objects are; everything after it is bucket and key.
+pub(crate) const OBJECTS: &str = "/v1/kv/";
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A body of an answer: of the fast path, or of the router.
+pub(crate) type Body = Either<Full<Bytes>, axum::body::Body>;
+
+/// What all workers share.
+pub struct Shared {
+    limits: Arc<HttpLimits>,
+    metrics: Arc<Metrics>,
+    admission: Admission,
+}
+
+impl Shared {
+    /// Also registers what it counts. The limits are taken as they are: validate them first.
+    pub fn new(limits: HttpLimits, metrics: Arc<Metrics>) -> Arc<Self> {
+        let admission = Admission::new(&limits);
+        let (requests, bytes) = (admission.clone(), admission.clone());
+        metrics.register_gauge("http_requests_in_flight", "Object requests in work", None, move || {
+            requests.in_flight().0 as f64
+        });
+        let unit = Some(prometheus_client::registry::Unit::Bytes);
+        metrics.register_gauge("http_uploads_in_flight", "Bytes of uploads in work", unit, move || {
+            bytes.in_flight().1 as f64
+        });
+        Arc::new(Self { limits: Arc::new(limits), metrics, admission })
+    }
+}
+
+/// What a handler works with. One per worker.
+pub(crate) struct Surface {
+    service: Arc<Service>,
+    shared: Arc<Shared>,
+    ids: Ids,
+}
+
+impl Surface {
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<HttpLimits> {
+        &self.shared.limits
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.shared.admission
+    }
+
+    pub(crate) fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// The membership, or 503 until the cluster is formed.
+    pub(crate) fn view(&self) -> Result<Arc<View>, Problem> {
+        self.service.view().ok_or_else(|| self.not_ready())
+    }
+
+    /// The contexts' maker, or 503 until the cluster is formed.
+    pub(crate) fn tokens(&self) -> Result<Arc<ContextTokens>, Problem> {
+        self.service.tokens().ok_or_else(|| self.not_ready())
+    }
+
+    pub(crate) fn not_ready(&self) -> Problem {
+        let waits_for = match self.service.readiness() {
+            Readiness::Waiting(what) => what,
+            Readiness::Draining => "the node is shutting down".into(),
+            Readiness::Ready => "the cluster is being formed".into(),
+        };
+        Problem::new(Kind::NotReady, waits_for)
+    }
+}
+
+/// The client HTTP of one worker.
+pub struct Http {
+    surface: Arc<Surface>,
+    shard: Arc<Shard>,
+    router: Router,
+}
+
+impl Http {
+    /// The surface over a worker's service.
+    pub fn new(service: Arc<Service>, shared: Arc<Shared>) -> Arc<Self> {
+        let shard = shared.metrics.shard();
+        let salt = service.wall_us() ^ service.node_id().0 as u64;
+        let surface = Arc::new(Surface { service, shared, ids: Ids::new(salt) });
+        let router = router().with_state(surface.clone());
+        Arc::new(Self { surface, shard, router })
+    }
+
+    pub(crate) fn surface(&self) -> &Surface {
+        &self.surface
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let began = Instant::now();
+        let id = self.surface.ids.name_of(request.headers());
+        let operation = operation(request.method(), request.uri().path());
+        let mut response = self.routed(request, &id).await;
+        response.headers_mut().insert(X_REQUEST_ID, objects::header_text(id));
+        self.shard.record(operation, response.status().as_u16(), began.elapsed());
+        response
+    }
+
+    async fn routed(&self, request: Request<Incoming>, id: &str) -> Response<Body> {
+        if let Err(problem) = check_host(request.headers()) {
+            return problem.respond(id).map(Either::Left);
+        }
+        if request.uri().path().starts_with(OBJECTS) {
+            let (parts, incoming) = request.into_parts();
+            let answer = objects::answer(&self.surface, parts, incoming).await;
+            return answer.unwrap_or_else(|problem| problem.respond(id)).map(Either::Left);
+        }
+        let mut response = match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(impossible) => match impossible {},
+        };
+        match response.extensions_mut().remove::<Problem>() {
+            Some(problem) => problem.respond(id).map(Either::Left),
+            None => response.map(Either::Right),
+        }
+    }
+}
+
+fn router() -> Router<Arc<Surface>> {
+    Router::new()
+        .route("/", get(welcome::page))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/buckets", get(buckets::list))
+        .route("/v1/buckets/{bucket}", get(buckets::read).put(buckets::set).delete(buckets::reset))
+        .route("/v1/cluster", get(cluster::read))
+        .route("/v1/ring", get(ring::read))
+        .route("/v1/local/{bucket}/", get(local::read))
+        .route("/v1/local/{bucket}/{*key}", get(local::read))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+/// Paths of later releases. A script gets to know that the path is right and the release is not.
+const LATER: [&str; 10] = [
+    "/v1/batch",
+    "/v1/watch/",
+    "/v1/hints",
+    "/v1/transfers",
+    "/v1/repair",
+    "/v1/staleness",
+    "/v1/admin/",
+    "/openapi.json",
+    "/ui/",
+    "/v1/kv",
+];
+
+async fn nowhere(request: Request) -> Problem {
+    let path: String = request.uri().path().chars().take(100).collect();
+    if LATER.iter().any(|later| path == *later || (later.ends_with('/') && path.starts_with(later))) {
+        return Problem::new(Kind::LaterRoute, format!("this release does not have {path}"));
+    }
+    Problem::new(Kind::NoSuchRoute, format!("there is no {path}; objects are at {OBJECTS}{{bucket}}/{{key}}"))
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let is_bucket = request.uri().path().starts_with("/v1/buckets/");
+    objects::not_allowed(if is_bucket { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" })
+}
+
+fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get_all(HOST).iter().count() {
+        1 => Ok(()),
+        0 => Err(Problem::new(Kind::BadRequest, "Host: it is missing, one is needed").naming("Host", "").closing()),
+        _ => Err(Problem::new(Kind::BadRequest, "Host: it is there twice, one is needed").naming("Host", "").closing()),
+    }
+}
+
+fn operation(method: &Method, path: &str) -> Operation {
+    match (path.starts_with(OBJECTS), method) {
+        (true, &Method::GET | &Method::HEAD) => Operation::Get,
+        (true, &Method::PUT) => Operation::Put,
+        (true, &Method::DELETE) => Operation::Delete,
+        (true, &Method::POST) => Operation::Post,
+        _ if path.starts_with("/v1/buckets") => Operation::Bucket,
+        _ if path == "/v1/cluster" || path == "/v1/ring" => Operation::Cluster,
+        _ if path.starts_with("/v1/local/") => Operation::Local,
+        _ if ["/livez", "/readyz", "/metrics"].contains(&path) => Operation::Probe,
+        _ => Operation::Other,
+    }
+}
+
+/// 200 with a JSON body and a line end, as people at a terminal like it.
+pub(crate) fn json(body: &impl Serialize) -> axum::response::Response {
+    let mut bytes = serde_json::to_vec(body).expect("the public shapes have string keys and plain values");
+    bytes.push(b'\n');
+    with_type("application/json", bytes)
+}
+
+/// 200 with a body of that type.
+pub(crate) fn with_type(content_type: &'static str, body: impl Into<Bytes>) -> axum::response::Response {
+    let mut response = Response::new(axum::body::Body::from(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_host_is_needed() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(check_host(&headers).unwrap_err().kind(), Kind::BadRequest);
+        headers.append(HOST, HeaderValue::from_static("a"));
+        assert!(check_host(&headers).is_ok());
+        headers.append(HOST, HeaderValue::from_static("a"));
+        assert_eq!(check_host(&headers).unwrap_err().kind(), Kind::BadRequest);
+    }
+
+    #[test]
+    fn every_route_of_the_contract_is_counted_as_what_it_is() {
+        assert_eq!(operation(&Method::HEAD, "/v1/kv/b/k"), Operation::Get);
+        assert_eq!(operation(&Method::POST, "/v1/kv/b"), Operation::Post);
+        assert_eq!(operation(&Method::PUT, "/v1/buckets/b"), Operation::Bucket);
+        assert_eq!(operation(&Method::GET, "/readyz"), Operation::Probe);
+        assert_eq!(operation(&Method::GET, "/nowhere"), Operation::Other);
+    }
+
+    #[tokio::test]
+    async fn a_path_of_a_later_release_is_told_from_a_wrong_one() {
+        let kind = |path: &'static str| async move {
+            nowhere(Request::builder().uri(path).body(axum::body::Body::empty()).unwrap()).await.kind()
+        };
+        assert_eq!(kind("/v1/watch/b").await, Kind::LaterRoute);
+        assert_eq!(kind("/v1/batch").await, Kind::LaterRoute);
+        assert_eq!(kind("/v1/batches").await, Kind::NoSuchRoute);
+    }
+}

@@ -1,0 +1,20 @@
+//! A running node: one worker thread per core drives the machines, one control thread keeps house.
+
+pub mod buckets;
+pub mod control;
+pub mod drive;
+pub mod files;
+mod house;
+mod join;
+pub mod log;
+pub mod membership;
+pub mod metrics;
+pub mod refill;
+pub mod replica;
+pub mod stall;
+pub mod start;
+mod stop;
+pub mod time;
+pub mod workers;
+
+pub use start::{ServerError, run};

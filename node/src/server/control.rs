@@ -1,0 +1,191 @@
+//! Both ends of the control lane: membership messages and the pages of a refill, told apart by their first byte.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rondo_antientropy::{Page, PageRequest};
+use rondo_coordinator::{ReplicaRequest, ReplyTo};
+use rondo_gossip::{Message, NodeInfo};
+use rondo_ring::NodeId;
+use rondo_storage::store::Store;
+
+use crate::peers::{self, Cause, Control, PeerError, PeerHandler, Refused};
+use crate::server::drive::Driver;
+use crate::server::membership::{Membership, Network, OnReply};
+use crate::server::stall::Pulse;
+use crate::server::{refill, replica};
+
+/// A membership message or its answer follows.
+const MEMBERSHIP: u8 = 1;
+/// A refill's question or page follows.
+const REFILL: u8 = 2;
+/// How long a membership message may take.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// How long a page may take: the source may have to read it from disk.
+const PAGE_LIMIT: Duration = Duration::from_secs(10);
+
+fn framed(channel: u8, message: &[u8]) -> Bytes {
+    [&[channel], message].concat().into()
+}
+
+/// Who answers what arrives on the peer port of one worker.
+pub struct Handler {
+    /// Replica operations are carried out with it.
+    pub driver: Arc<Driver>,
+    /// Membership messages go there.
+    pub membership: Membership,
+    /// Of the worker that reads the requests.
+    pub pulse: Arc<Pulse>,
+}
+
+impl PeerHandler for Handler {
+    fn replica(&self, _from: NodeId, request: ReplicaRequest, remaining: Duration, reply: ReplyTo) {
+        let age = replica::queued(&request, remaining) + self.pulse.age();
+        replica::serve(&self.driver, self.membership.now().view.clone(), request, age, reply);
+    }
+
+    fn control(
+        &self,
+        from: NodeId,
+        _from_addr: SocketAddr,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
+        let (membership, store) = (self.membership.clone(), self.driver.store.clone());
+        Box::pin(async move { answer(membership, store, from, &body).await })
+    }
+}
+
+async fn answer(membership: Membership, store: Arc<Store>, from: NodeId, body: &Bytes) -> Bytes {
+    match body.first() {
+        Some(&MEMBERSHIP) => {
+            let answer = match Message::decode(&body[1..]) {
+                Ok(message) => membership.handle(from, message).await,
+                Err(error) => Message::Declined(error.to_string()),
+            };
+            framed(MEMBERSHIP, &answer.encode())
+        }
+        Some(&REFILL) => {
+            let page = postcard::from_bytes(&body[1..]).ok().and_then(|request| refill::page(&store, &request));
+            framed(REFILL, &page.map(|page| encode(&page)).unwrap_or_default())
+        }
+        _ => Bytes::new(),
+    }
+}
+
+fn encode<T: serde::Serialize>(message: &T) -> Vec<u8> {
+    postcard::to_stdvec(message).expect("writing to a vector cannot fail")
+}
+
+/// The asking end, for the control thread.
+pub struct PeerControl {
+    /// Kept connections.
+    pub control: Arc<Control>,
+    /// What is known of the peers.
+    pub network: Arc<peers::Network>,
+    /// Whether anybody takes this node for one of the cluster.
+    pub standing: Arc<Mutex<Standing>>,
+}
+
+/// What the others' answers have said so far of this node's membership.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has answered.
+    #[default]
+    Unknown,
+    /// Whoever answered turned it away.
+    Refused(Refusal),
+    /// Somebody took it. One who turns it away later is the stranger, not this node.
+    Taken,
+}
+
+/// A peer's word that this node is none of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused by the node at {address}: {cause}")]
+pub struct Refusal {
+    /// Where it was asked.
+    pub address: String,
+    /// The secret or the cluster.
+    pub cause: Cause,
+}
+
+impl Standing {
+    fn note(&mut self, this: NodeId, address: &str, answered: &Result<(NodeId, Bytes), PeerError>) {
+        match answered {
+            // A seed may be this node's own address.
+            Ok((from, _)) if *from != this => *self = Self::Taken,
+            Err(PeerError::Refused(Refused { cause: cause @ (Cause::Secret | Cause::OtherCluster), .. }))
+                if *self != Self::Taken =>
+            {
+                *self = Self::Refused(Refusal { address: address.into(), cause: *cause });
+            }
+            _ => {}
+        }
+    }
+}
+
+impl PeerControl {
+    /// A page of a refill; `None` where the source gave none.
+    pub async fn page(&self, source: NodeId, request: &PageRequest) -> Option<Page> {
+        let body = framed(REFILL, &encode(request));
+        let answer = self.control.call_node(source, body, PAGE_LIMIT).await.ok()?;
+        answer.strip_prefix(&[REFILL]).and_then(|page| postcard::from_bytes(page).ok())
+    }
+}
+
+impl Network for PeerControl {
+    fn call(&self, address: String, expected: Option<NodeId>, message: Message, reply: OnReply) {
+        let (control, addresses) = (self.control.clone(), self.network.addresses().clone());
+        let (this, standing) = (self.network.identity().node(), self.standing.clone());
+        tokio::spawn(async move {
+            let body = framed(MEMBERSHIP, &message.encode());
+            let known = expected.filter(|&node| addresses.get(node).as_deref() == Some(address.as_str()));
+            let answered = match known {
+                Some(node) => control.call_node(node, body, CALL_LIMIT).await.map(|answer| (node, answer)),
+                None => control.call_address(&address, body, CALL_LIMIT).await,
+            };
+            standing.lock().note(this, &address, &answered);
+            let answered = answered.inspect_err(|error| tracing::debug!(address, %error, "no answer"));
+            let Ok((from, answer)) = answered else { return };
+            let message = answer.strip_prefix(&[MEMBERSHIP]).and_then(|answer| Message::decode(answer).ok());
+            if let Some(message) = message
+                && expected.is_none_or(|node| node == from)
+            {
+                reply(from, message);
+            }
+        });
+    }
+
+    fn is_suspect(&self, node: NodeId) -> bool {
+        self.network.evidence(node).suspect()
+    }
+
+    fn addresses(&self, members: &[NodeInfo]) {
+        for member in members {
+            self.network.addresses().set(member.id, &member.peer_addr);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_somebody_took_is_not_the_stranger() {
+        let (this, other) = (NodeId(1), NodeId(2));
+        let refused = || Err(PeerError::Refused(Refused { cause: Cause::Secret, node: None }));
+        let mut standing = Standing::default();
+        standing.note(this, "a:1", &Err(PeerError::TimedOut));
+        standing.note(this, "me:1", &Ok((this, Bytes::new())));
+        assert_eq!(standing, Standing::Unknown);
+        standing.note(this, "b:1", &refused());
+        assert_eq!(standing, Standing::Refused(Refusal { address: "b:1".into(), cause: Cause::Secret }));
+        standing.note(this, "c:1", &Ok((other, Bytes::new())));
+        standing.note(this, "b:1", &refused());
+        assert_eq!(standing, Standing::Taken);
+    }
+}

@@ -1,0 +1,101 @@
+//! A replica's side: what another coordinator asks of this node's disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rondo_coordinator::message::Refusal;
+use rondo_coordinator::{ForwardedWrite, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo};
+use rondo_ring::View;
+use rondo_storage::Key;
+use rondo_storage::engine::{Durability, EngineError};
+use rondo_storage::store::{Store, StoreError};
+
+use crate::server::drive::Driver;
+
+/// How long a forwarded write waited for a connection at its sender, which knew nothing of that when it said how much
+/// time is left. Begun as if it had just been sent, it could come after the same write by another owner, and after
+/// what has replaced that since.
+pub fn queued(request: &ReplicaRequest, remaining: Duration) -> Duration {
+    match request {
+        ReplicaRequest::Forward(write) => Duration::from_millis(write.remaining_ms.into()).saturating_sub(remaining),
+        ReplicaRequest::Merge { .. } | ReplicaRequest::Read { .. } => Duration::ZERO,
+    }
+}
+
+/// Serves one operation that was sent at most `age` ago; `reply` is called once, for a merge when it is durable.
+pub fn serve(driver: &Arc<Driver>, view: Option<Arc<View>>, request: ReplicaRequest, age: Duration, reply: ReplyTo) {
+    let Some(view) = view else { return reply(Ok(ReplicaReply::Refused(Refusal::Storage))) };
+    match request {
+        ReplicaRequest::Merge { key, object, durability } => merge(&driver.store, &key, &object, durability, reply),
+        ReplicaRequest::Read { key, want } => {
+            reply(Ok(ReplicaReply::Value(ReplicaValue::of(driver.store.read(&key), want))));
+        }
+        ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, reply),
+    }
+}
+
+fn merge(store: &Store, key: &Key, object: &Bytes, durability: Durability, reply: ReplyTo) {
+    // Either the store keeps `done`, or it refuses: the reply is shared between the two, and taken once.
+    let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
+    let later = reply.clone();
+    let done = Box::new(move |result: Result<(), EngineError>| {
+        answer(&later, result.map_err(StoreError::from));
+    });
+    if let Err(error) = store.merge(key, object, durability, done) {
+        answer(&reply, Err(error));
+    }
+}
+
+fn answer(reply: &parking_lot::Mutex<Option<ReplyTo>>, result: Result<(), StoreError>) {
+    if let Some(reply) = reply.lock().take() {
+        reply(Ok(ReplicaReply::to_merge(result)));
+    }
+}
+
+fn forwarded(driver: Arc<Driver>, view: Arc<View>, write: ForwardedWrite, age: Duration, reply: ReplyTo) {
+    match write.into_request(age, driver.clock.now()) {
+        Err(refusal) => reply(Ok(ReplicaReply::Refused(refusal))),
+        Ok(request) => {
+            tokio::spawn(async move {
+                let result = driver.write(request, &view).await;
+                reply(Ok(ReplicaReply::Forwarded(result)));
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rondo_coordinator::QuorumChoice;
+    use rondo_ring::ReplicationFactor;
+    use rondo_storage::store::{BlindPut, Change};
+    use rondo_storage::versions::Metadata;
+
+    /// A write that lay in its sender's queue until the peer was back comes after the one another owner was asked for.
+    #[test]
+    fn what_waited_for_a_connection_is_as_old_as_that() {
+        let change = Change {
+            context: None,
+            blind: BlindPut::Overwrite,
+            value: None,
+            metadata: Metadata::default(),
+            siblings_max: 100,
+            durability: Durability::Fsync,
+        };
+        let write = ForwardedWrite {
+            key: Key::new("b", "k").unwrap(),
+            change,
+            n: ReplicationFactor::new(3).unwrap(),
+            w: QuorumChoice::Quorum,
+            remaining_ms: 5_000,
+            start_within_ms: 400,
+        };
+        let request = ReplicaRequest::Forward(Box::new(write.clone()));
+        let age = |remaining_ms| queued(&request, Duration::from_millis(remaining_ms));
+        assert_eq!((age(5_000), age(4_601)), (Duration::ZERO, Duration::from_millis(399)));
+        assert!(write.clone().into_request(age(4_601), Duration::ZERO).is_ok());
+        assert_eq!(write.into_request(age(4_600), Duration::ZERO).unwrap_err(), Refusal::Expired);
+    }
+}

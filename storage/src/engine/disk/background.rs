@@ -1,0 +1,155 @@
+//! The threads beside the writer: flush, compaction, and the keeper of the log's files.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::core::{Core, tree_write_error};
+use super::segment::Prewrite;
+use super::signal::Work;
+use super::writer::{Command, send_tick};
+
+/// After the disk refused a spare file.
+const PREWRITE_RETRY: Duration = Duration::from_secs(5);
+
+/// Writes waiting memtables to tables and gives up the log behind them.
+pub(super) fn flush_loop(core: &Core, writer: &Sender<Command>) {
+    let mut seen = 0;
+    while !core.signal.wait_for_work(&mut seen) {
+        for keyspace in core.keyspaces.iter().filter(|keyspace| keyspace.wants_flush()) {
+            core.signal.begin(Work::Flush);
+            let flushed = keyspace.flush(core.watermark());
+            report(core, Work::Flush, flushed.as_ref().err());
+            if flushed.is_ok() {
+                core.counters.flushes.fetch_add(1, Ordering::Relaxed);
+                core.signal.request();
+            }
+        }
+        release(core, writer);
+    }
+}
+
+fn release(core: &Core, writer: &Sender<Command>) {
+    let needed_from = core.keyspaces.iter().map(super::keyspace::KeyspaceTree::needed_from).min();
+    core.log.release(needed_from.unwrap_or_default());
+    let watermark = core.watermark();
+    let mut pinned = false;
+    for keyspace in &core.keyspaces {
+        match keyspace.release_versions(watermark) {
+            Ok(still) => pinned |= still,
+            Err(error) => tracing::warn!(%error, "an earlier list of tables cannot be removed"),
+        }
+    }
+    if pinned {
+        send_tick(writer);
+    }
+}
+
+/// Merges tables until there is nothing to do.
+pub(super) fn compaction_loop(core: &Core) {
+    let mut seen = 0;
+    while !core.signal.wait_for_work(&mut seen) {
+        for keyspace in &core.keyspaces {
+            let mut more = true;
+            while more && !core.signal.is_stopping() {
+                core.signal.begin(Work::Compaction);
+                let compacted = keyspace.compact(core.watermark());
+                report(core, Work::Compaction, compacted.as_ref().err());
+                more = compacted.unwrap_or(false);
+                core.counters.compactions.fetch_add(u64::from(more), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn report(core: &Core, work: Work, error: Option<&lsm_tree::Error>) {
+    let failure = error.map(tree_write_error);
+    if let Some(error) = error {
+        tracing::warn!(?work, %error, "tables could not be written; it is tried again");
+    }
+    core.signal.finish(work, failure);
+}
+
+/// Brings writes that asked for no sync to disk in time, and has the next file of the log ready before it is needed.
+pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Sender<Command>) {
+    let mut keeper = Keeper { core, behind_since: None, prewrite: None, prewrite_after: Instant::now() };
+    loop {
+        match woken.recv_timeout(keeper.idle_for()) {
+            Ok(()) if keeper.behind_since.is_none() && core.log.is_behind() => {
+                keeper.behind_since = Some(Instant::now());
+            }
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if keeper.sync_is_due() {
+            keeper.sync(writer);
+        }
+        keeper.prepare_spare();
+    }
+}
+
+struct Keeper<'a> {
+    core: &'a Core,
+    behind_since: Option<Instant>,
+    prewrite: Option<Prewrite>,
+    prewrite_after: Instant,
+}
+
+impl Keeper<'_> {
+    fn interval(&self) -> Duration {
+        Duration::from_millis(self.core.options.sync_interval_ms)
+    }
+
+    fn idle_for(&self) -> Duration {
+        if self.prewrite.is_some() {
+            return Duration::ZERO;
+        }
+        let look = Duration::from_secs(1);
+        self.behind_since.map_or(look, |since| look.min(self.interval().saturating_sub(since.elapsed())))
+    }
+
+    fn sync_is_due(&self) -> bool {
+        self.behind_since.is_some_and(|since| since.elapsed() >= self.interval())
+    }
+
+    fn sync(&mut self, writer: &Sender<Command>) {
+        self.behind_since = None;
+        if let Err(error) = self.core.log.sync() {
+            // What was acknowledged without a sync is in the memtables: they are written to tables, and nothing more
+            // goes into this file.
+            tracing::error!(%error, "the commit log cannot be brought to disk");
+            self.core.log_suspect.store(true, Ordering::SeqCst);
+            self.core.generation.fetch_add(1, Ordering::SeqCst);
+            send_tick(writer);
+        }
+    }
+
+    fn prepare_spare(&mut self) {
+        let log = &self.core.log;
+        if self.prewrite.is_none() {
+            if !log.spares.lock().is_empty() || Instant::now() < self.prewrite_after {
+                return;
+            }
+            let started = Prewrite::start(log.dir(), log.next_serial(), log.segment_bytes);
+            self.prewrite = started.map_err(|error| self.postpone(&error)).ok();
+        }
+        match self.prewrite.as_mut().map(Prewrite::step) {
+            None | Some(Ok(None)) => {}
+            Some(Ok(Some(path))) => {
+                self.core.log.spares.lock().push(path);
+                self.prewrite = None;
+            }
+            Some(Err(error)) => {
+                self.prewrite = None;
+                self.postpone(&error);
+            }
+        }
+    }
+
+    fn postpone(&mut self, error: &std::io::Error) {
+        tracing::warn!(%error, "no commit log file could be prepared");
+        self.prewrite_after = Instant::now() + PREWRITE_RETRY;
+    }
+}

@@ -1,0 +1,165 @@
+//! What the writer, the background threads and readers share.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use lsm_tree::{AbstractTree, Guard, SeqNo, SequenceNumberCounter};
+use parking_lot::RwLock;
+
+use super::keyspace::KeyspaceTree;
+use super::log::LogShared;
+use super::signal::Signal;
+use crate::engine::{EngineError, EngineOptions, Keyspace, Rows};
+
+/// Values of one page of a scan.
+const SCAN_BYTES_MAX: usize = 4 << 20;
+/// Spins before a reader lets the writer have its core.
+const SPINS: u32 = 64;
+
+/// Counters that only go up.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) batches: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) compactions: AtomicU64,
+    pub(super) stall_ms: AtomicU64,
+}
+
+/// See the module.
+pub(super) struct Core {
+    pub(super) options: EngineOptions,
+    pub(super) keyspaces: [KeyspaceTree; 4],
+    pub(super) log: Arc<LogShared>,
+    pub(super) signal: Signal,
+    pub(super) counters: Counters,
+    /// Shared with the trees, which number their lists of tables from it.
+    pub(super) sequence: SequenceNumberCounter,
+    /// Everything up to this number may be read. Only the writer moves it.
+    pub(super) visible: AtomicU64,
+    /// The last batch. Below `visible` when the trees took numbers since.
+    pub(super) published: AtomicU64,
+    pub(super) generation: AtomicU64,
+    /// Bytes of keys and values in the queue.
+    pub(super) queued_bytes: AtomicU64,
+    pub(super) closed: AtomicBool,
+    /// Commands on their way into the queue.
+    pub(super) entering: AtomicU64,
+    /// The last write failed.
+    pub(super) failing: AtomicBool,
+    /// A sync in the background failed: the writer leaves the segment.
+    pub(super) log_suspect: AtomicBool,
+    /// Read-locked from choosing a scan's sequence number until its iterator holds what it needs; write-locked for
+    /// the moment in which the watermark of garbage collection is read. So no watermark passes a scan.
+    gate: RwLock<()>,
+}
+
+impl Core {
+    pub(super) fn new(
+        options: EngineOptions,
+        keyspaces: [KeyspaceTree; 4],
+        log: Arc<LogShared>,
+        sequence: SequenceNumberCounter,
+        published: u64,
+    ) -> Self {
+        // Numbers that replayed flushes took are below this one, so that the first reader sees their tables.
+        let visible = sequence.next();
+        Self {
+            options,
+            keyspaces,
+            log,
+            signal: Signal::default(),
+            counters: Counters::default(),
+            sequence,
+            visible: AtomicU64::new(visible),
+            published: AtomicU64::new(published),
+            generation: AtomicU64::new(0),
+            queued_bytes: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            entering: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+            log_suspect: AtomicBool::new(false),
+            gate: RwLock::new(()),
+        }
+    }
+
+    pub(super) fn keyspace(&self, keyspace: Keyspace) -> &KeyspaceTree {
+        &self.keyspaces[keyspace as usize]
+    }
+
+    /// No reader needs anything that was replaced before this number.
+    pub(super) fn watermark(&self) -> u64 {
+        let _no_scan_is_starting = self.gate.write();
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// The newest value of a key. The tree is asked for the newest row there is, so no snapshot has to be registered;
+    /// a row that is not published yet is already on disk and about to be, and is waited for.
+    pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let keyspace = self.keyspace(keyspace);
+        let row = keyspace.tree.get_internal_entry(key, SeqNo::MAX).map_err(|error| damaged(&error))?;
+        let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
+        self.wait_until_visible(sequence);
+        Ok(row.map(|row| row.value.into()))
+    }
+
+    fn wait_until_visible(&self, sequence: u64) {
+        let mut spins = 0;
+        while self.visible.load(Ordering::Acquire) < sequence {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+
+    /// See [`crate::engine::Engine::scan`].
+    pub(super) fn scan(
+        &self,
+        keyspace: Keyspace,
+        from: &[u8],
+        to: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Rows, EngineError> {
+        use std::ops::Bound::{Excluded, Included, Unbounded};
+        if limit == 0 || to.is_some_and(|to| to <= from) {
+            return Ok(Rows::new());
+        }
+        let bounds = (Included(from), to.map_or(Unbounded, Excluded));
+        let rows = {
+            let _gate = self.gate.read();
+            let snapshot = self.visible.load(Ordering::Acquire) + 1;
+            self.keyspace(keyspace).tree.range::<&[u8], _>(bounds, snapshot, None)
+        };
+        let (mut page, mut bytes) = (Rows::new(), 0);
+        for row in rows {
+            let (key, value) = row.into_inner().map_err(|error| damaged(&error))?;
+            bytes += value.len();
+            page.push((key.into(), value.into()));
+            if page.len() == limit || bytes >= SCAN_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn damaged(error: &lsm_tree::Error) -> EngineError {
+    EngineError::Damaged(error.to_string())
+}
+
+/// What a failed write means to whoever asked for it.
+pub(super) fn write_error(error: &io::Error) -> EngineError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => EngineError::DiskFull,
+        _ => EngineError::Write(error.to_string()),
+    }
+}
+
+/// The same for what a flush or compaction met.
+pub(super) fn tree_write_error(error: &lsm_tree::Error) -> EngineError {
+    match error {
+        lsm_tree::Error::Io(error) => write_error(error),
+        other => EngineError::Write(other.to_string()),
+    }
+}

@@ -1,0 +1,192 @@
+//! One keyspace: a tree of tables, the memtable that fills, and those that wait to be written.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lsm_tree::compaction::Leveled;
+use lsm_tree::{AbstractTree, AnyTree, Cache, Config, DescriptorTable, SequenceNumberCounter, Tree};
+use parking_lot::Mutex;
+
+use super::format::{keyspace_dir, unopenable};
+use crate::engine::{EngineError, EngineOptions, Keyspace};
+
+/// More runs than this in level 0 stop the writer. The manifest counts runs in one byte, so the hard end is 255.
+const L0_RUNS_MAX: usize = 24;
+/// Memtables waiting for the disk.
+const WAITING_MAX: usize = 4;
+/// No row in the memtable.
+const NONE: u64 = u64::MAX;
+
+/// A memtable that waits to become a table.
+#[derive(Debug)]
+struct Waiting {
+    first_sequence: u64,
+    bytes: u64,
+}
+
+/// What all trees share.
+pub(super) struct Shared {
+    pub(super) sequence: SequenceNumberCounter,
+    pub(super) cache: Arc<Cache>,
+    pub(super) descriptors: Arc<DescriptorTable>,
+}
+
+/// A tree with what is known about its memtables. Only the writer thread adds rows and rotates.
+pub(super) struct KeyspaceTree {
+    pub(super) tree: Tree,
+    pub(super) dir: PathBuf,
+    strategy: Arc<Leveled>,
+    waiting: Mutex<VecDeque<Waiting>>,
+    active_first: AtomicU64,
+    /// Sequence number of the last batch that removes a row here. A reader that finds nothing cannot see the number
+    /// of the removal it found; this stands in for it.
+    pub(super) removing: AtomicU64,
+    /// Held by a compaction step, and by whoever removes the files of a failed step.
+    compacting: Mutex<()>,
+}
+
+impl KeyspaceTree {
+    /// Opens or creates the tree.
+    ///
+    /// # Errors
+    /// [`EngineError::Unopenable`]: its files are damaged or cannot be read.
+    pub(super) fn open(
+        dir: &Path,
+        keyspace: Keyspace,
+        shared: &Shared,
+        options: &EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let dir = keyspace_dir(dir, keyspace);
+        // Flushes and compactions would push the number that `lsm-tree` publishes past half-applied batches: it gets
+        // one that nobody reads.
+        let unused = SequenceNumberCounter::default();
+        let config = Config::new(&dir, shared.sequence.clone(), unused)
+            .use_cache(Arc::clone(&shared.cache))
+            .use_descriptor_table(Some(Arc::clone(&shared.descriptors)));
+        let tree = match config.open() {
+            Ok(AnyTree::Standard(tree)) => tree,
+            Ok(AnyTree::Blob(_)) => return Err(unopenable(&dir, &"the tree is of a kind this engine does not make")),
+            Err(error) => return Err(unopenable(&dir, &error)),
+        };
+        Ok(Self {
+            tree,
+            dir,
+            strategy: Arc::new(Leveled::default().with_table_target_size(options.table_bytes)),
+            waiting: Mutex::default(),
+            active_first: AtomicU64::new(NONE),
+            removing: AtomicU64::new(0),
+            compacting: Mutex::default(),
+        })
+    }
+
+    /// Must come before the first row of a batch goes into the memtable.
+    pub(super) fn note_insert(&self, sequence: u64) {
+        if self.active_first.load(Ordering::Relaxed) == NONE {
+            self.active_first.store(sequence, Ordering::Release);
+        }
+    }
+
+    /// Puts the filling memtable into the queue for the disk. Called by the writer only.
+    pub(super) fn rotate(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        let Some(memtable) = self.tree.rotate_memtable() else {
+            return false;
+        };
+        let first_sequence = self.active_first.swap(NONE, Ordering::AcqRel);
+        waiting.push_back(Waiting { first_sequence, bytes: memtable.size() });
+        true
+    }
+
+    /// Whether a further memtable may join the queue.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.lock().len() < WAITING_MAX && self.tree.l0_run_count() < L0_RUNS_MAX
+    }
+
+    /// Whether a memtable waits.
+    pub(super) fn wants_flush(&self) -> bool {
+        !self.waiting.lock().is_empty()
+    }
+
+    /// The log is needed from the first row that is in no table.
+    pub(super) fn needed_from(&self) -> u64 {
+        let waiting = self.waiting.lock();
+        waiting.front().map_or(NONE, |oldest| oldest.first_sequence).min(self.active_first.load(Ordering::Acquire))
+    }
+
+    /// Whether the filling memtable has a row that old.
+    pub(super) fn active_reaches(&self, sequence: u64) -> bool {
+        self.active_first.load(Ordering::Acquire) <= sequence
+    }
+
+    /// Bytes in memtables.
+    pub(super) fn memtable_bytes(&self) -> u64 {
+        let waiting: u64 = self.waiting.lock().iter().map(|memtable| memtable.bytes).sum();
+        waiting + self.tree.active_memtable().size()
+    }
+
+    /// Writes all waiting memtables to tables.
+    ///
+    /// # Errors
+    /// Nothing was changed; the files that the attempt left are removed.
+    pub(super) fn flush(&self, watermark: u64) -> lsm_tree::Result<()> {
+        let first_id = self.tree.next_table_id();
+        let flushed = {
+            let lock = self.tree.get_flush_lock();
+            self.tree.flush(&lock, watermark)
+        };
+        if let Err(error) = flushed {
+            self.remove_partial(first_id);
+            return Err(error);
+        }
+        let mut waiting = self.waiting.lock();
+        while waiting.len() > self.tree.sealed_memtable_count() {
+            waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    /// One step of compaction; whether there was anything to do.
+    ///
+    /// # Errors
+    /// Nothing was changed; the files that the attempt left are removed.
+    pub(super) fn compact(&self, watermark: u64) -> lsm_tree::Result<bool> {
+        let first_id = self.tree.next_table_id();
+        let compacted = {
+            let _step = self.compacting.lock();
+            let before = self.tree.current_version().id();
+            let strategy = Arc::clone(&self.strategy);
+            self.tree.compact(strategy, watermark).map(|()| self.tree.current_version().id() != before)
+        };
+        if compacted.is_err() {
+            self.remove_partial(first_id);
+        }
+        compacted
+    }
+
+    /// Removes tables that a failed step began; without this they would take the space that its repetition needs.
+    fn remove_partial(&self, first_id: u64) {
+        let _step = self.compacting.lock();
+        let _flush = self.tree.get_flush_lock();
+        let version = self.tree.current_version();
+        for id in first_id..self.tree.next_table_id() {
+            if version.iter_tables().all(|table| table.id() != id) {
+                // Most of them never existed or are gone by themselves.
+                let _ = std::fs::remove_file(self.dir.join("tables").join(id.to_string()));
+            }
+        }
+    }
+
+    /// Lets go of earlier lists of tables, and with them of memtables that are in tables by now.
+    ///
+    /// # Errors
+    /// A file of an earlier list could not be removed.
+    pub(super) fn release_versions(&self, watermark: u64) -> lsm_tree::Result<bool> {
+        if self.tree.version_free_list_len() == 0 {
+            return Ok(false);
+        }
+        self.tree.get_version_history_lock().maintenance(&self.dir, watermark)?;
+        Ok(self.tree.version_free_list_len() > 0)
+    }
+}

@@ -1,0 +1,390 @@
+//! What a node does with versions and an engine.
+//!
+//! - **S1** Read-modify-write is atomic per key: a striped lock is held from the read to the queueing of the write,
+//!   and a write still in the queue is what the next one builds on.
+//! - **S2** A dot is never used twice for a key, whatever happened to the directory or the clock, and a new dot covers
+//!   no write that this instance made and forgot: where it may have forgotten one, it is another instance
+//!   (`docs/decisions/0004-storage-instances.md`).
+//! - **S3** What is damaged is *unknown*: never a value, never "missing".
+//! - **S4** No call blocks on the writer; reads may touch the disk.
+//!
+//! A node's way: [`DataDirectory::open`], [`Store::open`], ask the peers what they saw of this node
+//! ([`Store::last_start`] there), [`judge_start`], [`DataDirectory::join`], [`Store::begin`], tell the peers
+//! ([`Store::record_start`] there), serve. [`Store::tick`] once a second, [`Store::close`] at the end.
+
+mod clock;
+mod digests;
+mod directory;
+mod error;
+mod files;
+mod home;
+mod identity;
+mod mark;
+mod merkle;
+mod queued;
+mod rebuild;
+mod scan;
+mod seen;
+mod session;
+mod space;
+mod starts;
+mod status;
+mod stripes;
+mod trust;
+mod write;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rondo_ring::{NodeId, PartitionCount, PartitionId, Token};
+use smallvec::smallvec;
+
+pub use directory::{DataDirectory, FORMAT};
+pub use error::{DirectoryError, StoreError};
+pub use rebuild::Rebuild;
+pub use scan::ScanPage;
+pub use starts::{Start, StartHistory, StartVerdict, judge_start};
+pub use status::StoreStatus;
+
+use crate::Key;
+use crate::engine::{DiskEngine, Durability, Engine, EngineError, EngineOptions, Keyspace, Write};
+use crate::versions::{ActorId, CausalContext, Dot, Metadata, Object};
+use home::Home;
+use merkle::{InFlight, Trees};
+use session::Session;
+use trust::{Distrust, Trust};
+
+/// Wall clock in µs since 1970, handed in so that tests and the simulator own time.
+pub trait WallClock: Send + Sync + 'static {
+    /// Now.
+    fn now_us(&self) -> u64;
+}
+
+/// What a bucket says of writes without a context.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlindPut {
+    /// Replaces what the coordinating owner holds.
+    #[default]
+    Overwrite,
+    /// Concurrent with everything.
+    Sibling,
+}
+
+/// A client's write as the coordinating owner carries it out.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What the client had seen; `None`: a blind write.
+    pub context: Option<CausalContext>,
+    /// For a blind write.
+    pub blind: BlindPut,
+    /// `None`: a delete. A blind delete removes what the coordinating owner holds whatever `blind` says.
+    pub value: Option<Bytes>,
+    /// `modified_us` is set by the store.
+    pub metadata: Metadata,
+    /// A write that would leave more is refused.
+    pub siblings_max: u16,
+    /// What the acknowledgement means.
+    pub durability: Durability,
+}
+
+/// What a [`Change`] came to: queued, readable by the next read-modify-write, durable when `done` says so.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    /// The envelope to send to the other owners.
+    pub object: Bytes,
+    /// The write's name.
+    pub dot: Dot,
+    /// For the answer (V6).
+    pub context: CausalContext,
+    /// Live versions after the write, this one included (tombstones and expired ones do not count).
+    pub siblings: usize,
+}
+
+/// What this disk knows of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing was ever here.
+    Missing,
+    /// An envelope whose checksum held.
+    Found(Bytes),
+    /// Something is or may have been here and cannot be read, or this instance may lack writes it once acknowledged:
+    /// never a vote. Carries what could be read, if anything.
+    Unknown(Option<Bytes>),
+}
+
+/// What became of a replica write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// Queued; `done` will be called.
+    Queued,
+    /// Everything was here already, durably; `done` was called.
+    Unchanged,
+}
+
+/// Called once, on the writer's thread or before the call returns. It must not block and must not call the store.
+pub type StoreDone = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
+
+/// Settings of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreOptions {
+    /// Writes are refused while the file system has fewer bytes available, and again accepted above five quarters of
+    /// it. Unset: a twentieth of the file system, at most 1 GiB. 0: never refused before the disk is full.
+    pub reserve_bytes: Option<u64>,
+}
+
+/// What is known once the start has been judged.
+struct Begun {
+    trees: Trees,
+}
+
+struct Inner {
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn WallClock>,
+    begun: OnceLock<Begun>,
+    session: Mutex<Session>,
+    dots: clock::DotClock,
+    stripes: stripes::Stripes,
+    queued: queued::Queued,
+    in_flight: InFlight,
+    rebuild: Mutex<Option<rebuild::Waiting>>,
+    trust: Trust,
+    guard: space::DiskGuard,
+    counters: status::Counters,
+    seen: seen::SeenStarts,
+    home: Option<Home>,
+}
+
+/// One node's storage. Cheap to clone through `Arc`.
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl Store {
+    /// Opens the disk engine in the directory. One that will not open is moved aside (never deleted), and the node is
+    /// refilled by the others. Serves nothing until [`begin`](Self::begin).
+    pub fn open(
+        directory: Arc<DataDirectory>,
+        options: &StoreOptions,
+        engine: &EngineOptions,
+        clock: Arc<dyn WallClock>,
+    ) -> Result<Self, DirectoryError> {
+        engine.validate()?;
+        Self::open_with(directory, options, clock, |path| Ok(Arc::new(DiskEngine::open(path, engine)?)))
+    }
+
+    /// Opens the engine in the directory with `open_engine`, which is called again after an engine that will not open
+    /// was moved aside. Serves nothing until [`begin`](Self::begin).
+    pub fn open_with(
+        directory: Arc<DataDirectory>,
+        options: &StoreOptions,
+        clock: Arc<dyn WallClock>,
+        open_engine: impl Fn(&Path) -> Result<Arc<dyn Engine>, EngineError>,
+    ) -> Result<Self, DirectoryError> {
+        let seen = seen::SeenStarts::open(directory.file("starts.json"))?;
+        let guard = space::DiskGuard::new(Some(directory.path().into()), options.reserve_bytes);
+        let actor = directory.start().instance;
+        let (home, engine) = Home::open(directory, &*clock, open_engine)?;
+        Ok(Self::new(engine, clock, actor, seen, guard, Some(home)))
+    }
+
+    /// Over an engine without a directory, begun and trusted: for simulations and tests. A simulated restart passes an
+    /// actor that was never used.
+    pub fn over(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn WallClock>,
+        actor: ActorId,
+        partitions: PartitionCount,
+    ) -> Self {
+        let guard = space::DiskGuard::new(None, None);
+        let store = Self::new(engine, clock, actor, seen::SeenStarts::default(), guard, None);
+        store.inner.set_begun(actor, Trees::new(partitions, store.inner.is_empty()));
+        store
+    }
+
+    fn new(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn WallClock>,
+        actor: ActorId,
+        seen: seen::SeenStarts,
+        guard: space::DiskGuard,
+        home: Option<Home>,
+    ) -> Self {
+        let distrust = home.as_ref().map_or(Distrust::Nothing, |home| home.directory.distrust());
+        let inner = Inner {
+            session: Mutex::new(Session { generation: engine.generation(), actor }),
+            dots: clock::DotClock::new(home.as_ref().map_or(0, Home::counter)),
+            engine,
+            clock,
+            begun: OnceLock::new(),
+            stripes: stripes::Stripes::new(),
+            queued: queued::Queued::new(),
+            in_flight: InFlight::default(),
+            rebuild: Mutex::new(None),
+            trust: Trust::new(distrust),
+            guard,
+            counters: status::Counters::default(),
+            seen,
+            home,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins to serve: carries out the verdict on this start, durably. Once; a second call changes nothing.
+    pub fn begin(&self, verdict: StartVerdict, partitions: PartitionCount) -> Result<(), DirectoryError> {
+        let (Some(home), None) = (&self.inner.home, self.inner.begun.get()) else { return Ok(()) };
+        let trees = home.begin(verdict, partitions, &*self.inner.engine)?;
+        let trees = trees.unwrap_or_else(|| Trees::new(partitions, self.inner.is_empty()));
+        self.inner.trust.set(home.directory.distrust());
+        self.inner.set_begun(home.directory.start().instance, trees);
+        Ok(())
+    }
+
+    /// The directory; `None` for a store over an engine.
+    pub fn directory(&self) -> Option<&Arc<DataDirectory>> {
+        self.inner.home.as_ref().map(|home| &home.directory)
+    }
+
+    /// The coordinating owner's read-modify-write (S1, S2). On `Err`, `done` is not called.
+    pub fn update(&self, key: &Key, change: Change, done: StoreDone) -> Result<Updated, StoreError> {
+        self.inner.update(key, change, done)
+    }
+
+    /// A replica's write: merges an envelope into what is here. Damaged rows are replaced by the incoming object. On
+    /// `Err`, `done` is not called.
+    pub fn merge(
+        &self,
+        key: &Key,
+        object: &Bytes,
+        durability: Durability,
+        done: StoreDone,
+    ) -> Result<Merged, StoreError> {
+        self.inner.merge(key, object, durability, done)
+    }
+
+    /// What is durably published here.
+    pub fn read(&self, key: &Key) -> Stored {
+        self.inner.read(key)
+    }
+
+    /// The instance whose dots this store makes at the moment; a failed write changes it.
+    pub fn actor(&self) -> ActorId {
+        self.inner.session().actor
+    }
+
+    /// Decodes with the store's rule that a bad envelope is unknown.
+    pub fn decode(stored: &Stored) -> Option<Object> {
+        match stored {
+            Stored::Found(envelope) | Stored::Unknown(Some(envelope)) => Object::decode(envelope).ok(),
+            Stored::Missing | Stored::Unknown(None) => None,
+        }
+    }
+
+    /// What this node last saw of another's starts: the answer to a node that is starting.
+    pub fn last_start(&self, node: NodeId) -> Option<Start> {
+        self.inner.seen.last(node)
+    }
+
+    /// Remembers another's start, durably, before its announcement is answered. Returns what was known before. Never
+    /// goes back. Touches the disk.
+    pub fn record_start(&self, node: NodeId, start: Start) -> Result<Option<Start>, DirectoryError> {
+        self.inner.seen.record(node, start)
+    }
+
+    /// Partitions whose reads do not count, in order.
+    pub fn untrusted(&self) -> Vec<PartitionId> {
+        self.inner.trust.untrusted()
+    }
+
+    /// After a pass over every other owner of the partition has been merged here, durably: its reads count again.
+    pub fn trust(&self, partition: PartitionId) -> Result<(), DirectoryError> {
+        self.inner.trust.add(partition, |distrust| self.inner.keep_distrust(distrust))
+    }
+
+    /// Rows of a partition in token order behind the row key `after`: at most `rows_max`, and no more once they are
+    /// `bytes_max` bytes. For a refill and for anti-entropy.
+    pub fn scan_partition(
+        &self,
+        partition: PartitionId,
+        after: Option<&[u8]>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<ScanPage, StoreError> {
+        let begun = self.inner.begun.get().ok_or(StoreError::NotBegun)?;
+        self.inner.scan(begun.trees.partitions().tokens(partition), after, rows_max, bytes_max)
+    }
+
+    /// As [`scan_partition`](Self::scan_partition), between two tokens, both inclusive: a leaf, say.
+    pub fn scan_tokens(
+        &self,
+        tokens: (Token, Token),
+        after: Option<&[u8]>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<ScanPage, StoreError> {
+        self.inner.scan(tokens, after, rows_max, bytes_max)
+    }
+
+    /// Keys of a bucket in byte order behind `after`, those of deleted and expired objects included.
+    pub fn list(&self, bucket: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.inner.list(bucket, after, limit)
+    }
+
+    /// The root of a partition's Merkle tree; `None` until it is built, or where a scan met damage. Equal roots mean
+    /// equal rows but for a chance of 2⁻⁶⁴.
+    pub fn digest(&self, partition: PartitionId) -> Option<u64> {
+        self.inner.begun.get()?.trees.root(partition)
+    }
+
+    /// The leaves of a partition's tree, all of one width in tokens; their number depends on Q alone. Any node above
+    /// some of them is their exclusive-or.
+    pub fn leaves(&self, partition: PartitionId) -> Option<Vec<u64>> {
+        self.inner.begun.get()?.trees.leaves(partition)
+    }
+
+    /// First and last token of a leaf, both inclusive.
+    pub fn leaf_tokens(&self, partition: PartitionId, leaf: usize) -> Option<(Token, Token)> {
+        let trees = &self.inner.begun.get()?.trees;
+        (leaf < trees.leaf_count()).then(|| trees.leaf_tokens(partition, leaf))
+    }
+
+    /// One step towards the trees that are not built, on a thread that may touch the disk. To be called until it is
+    /// finished after [`begin`](Self::begin), and now and then later: a repair of damage makes a tree be built anew.
+    pub fn rebuild_digests(&self) -> Rebuild {
+        self.inner.rebuild_step()
+    }
+
+    /// A small durable record of the node's own, by name; also before [`begin`](Self::begin).
+    pub fn recall(&self, name: &str) -> Result<Option<Bytes>, EngineError> {
+        self.inner.engine.get(Keyspace::Meta, &note_row(name))
+    }
+
+    /// Writes such a record, with fsync.
+    pub fn remember(&self, name: &str, value: Bytes, done: StoreDone) -> Result<(), EngineError> {
+        let row = Write { keyspace: Keyspace::Meta, key: note_row(name), value: Some(value) };
+        self.inner.engine.submit(self.inner.engine.generation(), smallvec![row], Durability::Fsync, done)
+    }
+
+    /// To be called about once a second, on a thread that may touch the disk: disk guard and high-water mark.
+    pub fn tick(&self) {
+        self.inner.tick();
+    }
+
+    /// Counters.
+    pub fn status(&self) -> StoreStatus {
+        self.inner.status()
+    }
+
+    /// Everything accepted is written, the trees are saved, and the next start knows that this was a clean end. Later
+    /// writes are refused.
+    pub fn close(&self) -> Result<(), DirectoryError> {
+        self.inner.close()
+    }
+}
+
+fn note_row(name: &str) -> Bytes {
+    Bytes::from([b"node/", name.as_bytes()].concat())
+}

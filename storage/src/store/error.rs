@@ -1,0 +1,58 @@
+//! Why the store refused, and why a data directory would not open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::engine::EngineError;
+use crate::versions::CausalContext;
+
+/// Why the store refused. Nothing was written unless the text says otherwise.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[allow(missing_docs, reason = "the texts say it")]
+pub enum StoreError {
+    #[error("{count} siblings would remain, {max} are allowed; write with the context to resolve them")]
+    TooManySiblings { count: usize, max: u16, context: CausalContext },
+    #[error("the disk is nearly full: writes are refused, reads go on")]
+    LowDisk,
+    #[error("what this node holds of the key is damaged: another owner must coordinate")]
+    Damaged,
+    #[error("the bytes are no object: {0}")]
+    Envelope(#[from] crate::versions::EnvelopeError),
+    #[error("the node has not begun to serve: its start has not been judged; nothing was written")]
+    NotBegun,
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What is wrong with a data directory. Nothing in it was changed unless the text says otherwise.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the texts say it")]
+pub enum DirectoryError {
+    #[error("the data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    #[error(
+        "the data directory {0} holds other files and no FORMAT of Rondo's: give an empty directory or one of its own"
+    )]
+    NotOurs(PathBuf),
+    #[error("the data directory {path} has format {found}; this release reads up to format {supported}")]
+    Newer { path: PathBuf, found: u32, supported: u32 },
+    #[error("the data directory {path} belongs to the cluster {here:032x}, not to {asked:032x}")]
+    Foreign { path: PathBuf, here: u128, asked: u128 },
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} holds {count} engines moved aside already: look at them, move them away, then start again")]
+    QuarantineFull { path: PathBuf, count: usize },
+    #[error("no random numbers from the system: {0}")]
+    Random(String),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl DirectoryError {
+    /// For `map_err`: what was being done to which file.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.into(), source }
+    }
+}

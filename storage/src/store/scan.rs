@@ -1,0 +1,119 @@
+//! Reading: one key, the pages of a refill and of anti-entropy, listings.
+
+use bytes::Bytes;
+use rondo_ring::Token;
+
+use super::{Inner, StoreError, Stored};
+use crate::Key;
+use crate::engine::{EngineError, Keyspace};
+use crate::key::check_bucket;
+use crate::versions::Object;
+
+/// Rows asked of the engine at once.
+const ROWS_AT_ONCE: usize = 256;
+
+/// Rows in the order of their keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Row key ([`Key::row`](crate::Key::row)), envelope whose checksum held.
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Nothing follows the last of them.
+    pub complete: bool,
+    /// Continue after this row: the last one looked at, which may have been damaged and is then not in `rows`.
+    pub last: Option<Bytes>,
+}
+
+/// The rows between two tokens, both inclusive, and behind `after`.
+pub(super) fn bounds(first: Token, last: Token, after: Option<&[u8]>) -> (Vec<u8>, Option<Vec<u8>>) {
+    let from = match after {
+        Some(after) => [after, &[0]].concat(),
+        None => first.0.to_be_bytes().to_vec(),
+    };
+    let to = last.0.checked_add(1).map(|next| next.to_be_bytes().to_vec());
+    (from, to)
+}
+
+impl Inner {
+    /// S3: what cannot be read, or may be older than what was acknowledged here, is unknown.
+    pub(super) fn read(&self, key: &Key) -> Stored {
+        let found = match self.engine.get(Keyspace::Objects, key.row()) {
+            Ok(None) => Stored::Missing,
+            Ok(Some(envelope)) if Object::decode(&envelope).is_ok() => Stored::Found(envelope),
+            Ok(Some(_)) | Err(EngineError::Damaged(_)) => {
+                self.counters.note_damage();
+                Stored::Unknown(None)
+            }
+            Err(_) => Stored::Unknown(None),
+        };
+        match found {
+            counted if self.begun.get().is_some() && self.trust.covers(key.token()) => counted,
+            Stored::Found(envelope) => Stored::Unknown(Some(envelope)),
+            _ => Stored::Unknown(None),
+        }
+    }
+
+    pub(super) fn scan(
+        &self,
+        (first, last): (Token, Token),
+        after: Option<&[u8]>,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<ScanPage, StoreError> {
+        let mut page = ScanPage::default();
+        let (mut from, to) = bounds(first, last, after);
+        let mut bytes = 0;
+        while page.rows.len() < rows_max && bytes < bytes_max {
+            let wanted = (rows_max - page.rows.len()).min(ROWS_AT_ONCE);
+            let rows = self.engine.scan(Keyspace::Objects, &from, to.as_deref(), wanted);
+            let rows = rows.map_err(|error| self.damaged_or(error))?;
+            if rows.is_empty() {
+                page.complete = true;
+                break;
+            }
+            for (row, envelope) in rows {
+                if bytes >= bytes_max {
+                    break;
+                }
+                page.last = Some(row.clone());
+                match Object::decode(&envelope) {
+                    Ok(_) => {
+                        bytes += row.len() + envelope.len();
+                        page.rows.push((row, envelope));
+                    }
+                    Err(_) => self.counters.note_damage(),
+                }
+            }
+            from = page.last.as_ref().map_or(from, |last| [last, &[0][..]].concat());
+        }
+        Ok(page)
+    }
+
+    pub(super) fn list(&self, bucket: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
+        if check_bucket(bucket).is_err() {
+            return Ok(Vec::new());
+        }
+        let name = |key: &str, end: &[u8]| [bucket.as_bytes(), &[0], key.as_bytes(), end].concat();
+        let mut from = after.map_or_else(|| name("", &[]), |after| name(after, &[0]));
+        let to = [bucket.as_bytes(), &[1]].concat();
+        let mut keys = Vec::new();
+        while keys.len() < limit {
+            let rows = self.engine.scan(Keyspace::Names, &from, Some(&to), limit - keys.len());
+            let rows = rows.map_err(|error| self.damaged_or(error))?;
+            let Some((last, _)) = rows.last() else { break };
+            from = [last, &[0][..]].concat();
+            let key = |row: &Bytes| String::from_utf8(row[bucket.len() + 1..].to_vec()).ok();
+            keys.extend(rows.iter().filter_map(|(row, _)| key(row)));
+        }
+        Ok(keys)
+    }
+
+    pub(super) fn damaged_or(&self, error: EngineError) -> StoreError {
+        match error {
+            EngineError::Damaged(_) => {
+                self.counters.note_damage();
+                StoreError::Damaged
+            }
+            other => StoreError::Engine(other),
+        }
+    }
+}

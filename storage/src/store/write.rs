@@ -1,0 +1,317 @@
+//! The two ways a row changes: a client's write that is coordinated here, and a replica's write.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::smallvec;
+
+use super::merkle::{Before, Turn};
+use super::queued::Caught;
+use super::status::add_one;
+use super::stripes::{Exclusive, tell};
+use super::trust::Distrust;
+use super::{BlindPut, Change, DirectoryError, Inner, Merged, Session, StoreDone, StoreError, Updated};
+use crate::Key;
+use crate::engine::{Batch, Durability, EngineError, Keyspace, Write};
+use crate::versions::{CausalContext, Dot, Object, Sibling};
+
+/// Others' counters are followed at most this far ahead of the own wall clock (bounded drift): a write that follows
+/// another has the later counter among clocks that agree to a minute, and one mad clock does not spread.
+const DRIFT_US_MAX: u64 = 60_000_000;
+
+/// What a write builds on.
+#[allow(clippy::large_enum_variant, reason = "one lives on the stack of a write, and is taken apart at once")]
+enum Basis {
+    Nothing,
+    /// An envelope and its object; with the name of the write that is to bring it, where that is still in the queue.
+    Here {
+        envelope: Bytes,
+        object: Object,
+        queued: Option<(u64, Durability)>,
+    },
+    Unreadable,
+}
+
+/// A row about to be queued.
+struct Row {
+    session: Session,
+    before: Before,
+    object: Bytes,
+    durability: Durability,
+}
+
+/// What is needed once the row is done.
+struct Queueing {
+    id: u64,
+    token: rondo_ring::Token,
+    row: Bytes,
+    before: Before,
+    after: u64,
+    turn: Turn,
+    /// With an fsync.
+    caught: Option<Caught>,
+}
+
+impl Inner {
+    pub(super) fn update(self: &Arc<Self>, key: &Key, change: Change, done: StoreDone) -> Result<Updated, StoreError> {
+        self.check_writable()?;
+        let exclusive = self.stripes.lock(key);
+        let session = self.session();
+        let (before, object) = match self.basis(&exclusive, key, session)? {
+            Basis::Nothing => (Before::Nothing, Object::default()),
+            Basis::Here { envelope, object, .. } => (digest_of(&envelope), object),
+            Basis::Unreadable => return Err(StoreError::Damaged),
+        };
+        let (updated, object) = self.change(session, object, &change)?;
+        let row = Row { session, before, object, durability: change.durability };
+        self.commit(&exclusive, key, row, done)?;
+        add_one(&self.counters.updates);
+        Ok(updated)
+    }
+
+    /// The object after the change, and what to tell the coordinator.
+    fn change(&self, session: Session, held: Object, change: &Change) -> Result<(Updated, Bytes), StoreError> {
+        let now_us = self.clock.now_us();
+        let seen = match (&change.context, &change.value, change.blind) {
+            (Some(context), _, _) => context.clone(),
+            (None, Some(_), BlindPut::Sibling) => CausalContext::default(),
+            (None, _, _) => held.context.clone(),
+        };
+        let mut covered = seen.clone();
+        if held.siblings.len() >= usize::from(change.siblings_max) {
+            // Expired versions do not count against the limit, so they give way there, or they would pile up.
+            let expired = |s: &&Sibling| s.value.is_some() && !s.is_live(now_us);
+            held.siblings.iter().filter(expired).for_each(|s| covered.insert(s.dot));
+        }
+        let dot = self.fresh_dot(session, &held, &seen, now_us)?;
+        let metadata = crate::versions::Metadata { modified_us: now_us, ..change.metadata.clone() };
+        let mut object = held.clone();
+        object.update(&covered, Sibling { dot, value: change.value.clone(), metadata });
+        let (siblings, siblings_before) = (object.live(now_us).count(), held.live(now_us).count());
+        if siblings > usize::from(change.siblings_max) && siblings > siblings_before {
+            add_one(&self.counters.too_many_siblings);
+            let (count, max, context) = (siblings, change.siblings_max, held.context);
+            return Err(StoreError::TooManySiblings { count, max, context });
+        }
+        let context = object.answer_context(&seen, dot);
+        let envelope = object.encode();
+        Ok((Updated { object: envelope.clone(), dot, context, siblings }, envelope))
+    }
+
+    /// Never used before for this key (S2): above everything this instance ever gave out, and above what the client's
+    /// context says of it.
+    fn fresh_dot(&self, session: Session, held: &Object, seen: &CausalContext, now_us: u64) -> Result<Dot, StoreError> {
+        let actor = session.actor;
+        let own = held.context.highest(actor).max(seen.highest(actor));
+        let others = held.context.actors().chain(seen.actors()).map(|(_, counter)| counter).max().unwrap_or(0);
+        let above = own.max(others.min(now_us.saturating_add(DRIFT_US_MAX)));
+        let counter = self.dots.next(above, now_us).ok_or(StoreError::Damaged)?;
+        Ok(Dot { actor, counter })
+    }
+
+    pub(super) fn merge(
+        self: &Arc<Self>,
+        key: &Key,
+        incoming: &Bytes,
+        durability: Durability,
+        mut done: StoreDone,
+    ) -> Result<Merged, StoreError> {
+        self.check_writable()?;
+        let object = Object::decode(incoming)?;
+        let exclusive = self.stripes.lock(key);
+        loop {
+            let session = self.session();
+            let (before, merged) = match self.basis(&exclusive, key, session)? {
+                Basis::Here { envelope, object: held, queued } if held.dominates(&object) => {
+                    match self.wait_for(&exclusive, queued, durability, done) {
+                        Ok(merged) => {
+                            add_one(&self.counters.unchanged);
+                            return Ok(merged);
+                        }
+                        Err((NotWaited::LeftTheQueue, back)) => {
+                            done = back;
+                            continue;
+                        }
+                        // Written once more, with an fsync this time.
+                        Err((NotWaited::PerhapsNotOnDisk, back)) => {
+                            done = back;
+                            (digest_of(&envelope), envelope)
+                        }
+                    }
+                }
+                other => {
+                    if matches!(other, Basis::Unreadable) {
+                        // What arrives may lack a write that was acknowledged here: readable again, the row would be
+                        // a vote. It is none until the partition has been refilled.
+                        self.distrust(key)?;
+                        self.forget_instance();
+                    }
+                    joined(other, &object, incoming)
+                }
+            };
+            self.commit(&exclusive, key, Row { session, before, object: merged, durability }, done)?;
+            add_one(&self.counters.merges);
+            return Ok(Merged::Queued);
+        }
+    }
+
+    /// An acknowledgement of what is here already waits for the write that brings it, if that is still in the queue.
+    fn wait_for(
+        &self,
+        exclusive: &Exclusive<'_>,
+        queued: Option<(u64, Durability)>,
+        durability: Durability,
+        done: StoreDone,
+    ) -> Result<Merged, (NotWaited, StoreDone)> {
+        let needs_fsync = durability == Durability::Fsync;
+        match queued {
+            Some((_, Durability::Interval)) if needs_fsync => Err((NotWaited::PerhapsNotOnDisk, done)),
+            Some((id, _)) => match exclusive.join(id, done) {
+                Ok(()) => Ok(Merged::Queued),
+                Err(done) => Err((NotWaited::LeftTheQueue, done)),
+            },
+            None if needs_fsync && !self.queued.all_synced() => Err((NotWaited::PerhapsNotOnDisk, done)),
+            None => {
+                done(Ok(()));
+                Ok(Merged::Unchanged)
+            }
+        }
+    }
+
+    fn distrust(&self, key: &Key) -> Result<(), StoreError> {
+        let partitions = self.begun.get().ok_or(StoreError::NotBegun)?.trees.partitions();
+        let kept = self
+            .trust
+            .remove(partitions, partitions.partition_of(key.token()), |distrust| self.keep_distrust(distrust));
+        kept.map_err(|error| EngineError::Write(error.to_string()).into())
+    }
+
+    pub(super) fn keep_distrust(&self, distrust: &Distrust) -> Result<(), DirectoryError> {
+        match &self.home {
+            Some(home) => home.directory.change(|identity| identity.distrust = distrust.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        if self.begun.get().is_none() {
+            return Err(StoreError::NotBegun);
+        }
+        if self.guard.is_low() { Err(StoreError::LowDisk) } else { Ok(()) }
+    }
+
+    /// The last write in the queue, or what the engine has published. The queue is looked at first: what left it in
+    /// between is published.
+    fn basis(&self, exclusive: &Exclusive<'_>, key: &Key, session: Session) -> Result<Basis, StoreError> {
+        let (envelope, queued) = match exclusive.latest(key, session.generation) {
+            Some(latest) => (latest.object, Some((latest.id, latest.durability))),
+            None => match self.engine.get(Keyspace::Objects, key.row()) {
+                Ok(Some(envelope)) => (envelope, None),
+                Ok(None) => return Ok(Basis::Nothing),
+                Err(EngineError::Damaged(_)) => {
+                    self.counters.note_damage();
+                    return Ok(Basis::Unreadable);
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        Ok(match Object::decode(&envelope) {
+            Ok(object) => Basis::Here { envelope, object, queued },
+            Err(_) => {
+                self.counters.note_damage();
+                Basis::Unreadable
+            }
+        })
+    }
+
+    /// Queues a row. On `Err` nothing is queued and `done` is not called.
+    fn commit(
+        self: &Arc<Self>,
+        exclusive: &Exclusive<'_>,
+        key: &Key,
+        row: Row,
+        done: StoreDone,
+    ) -> Result<(), StoreError> {
+        let Row { session, before, object, durability } = row;
+        let interval = durability == Durability::Interval;
+        // A copy: a key that came from a peer is part of a large network buffer.
+        let row = Bytes::copy_from_slice(key.row());
+        let id = exclusive.push(row.clone(), session.generation, durability, object.clone());
+        let after = Object::digest(&object).expect("an envelope just encoded or decoded has a digest");
+        let turn = self.in_flight.enter();
+        self.queued.begin(interval);
+        let caught = (!interval).then(|| self.queued.catch());
+        let queueing = Queueing { id, token: key.token(), row: row.clone(), before, after, turn, caught };
+        let inner = self.clone();
+        let finish = Box::new(move |result| inner.finish(queueing, &result, done));
+        let batch = batch_of(row, object, before != Before::Nothing && before != Before::Unreadable);
+        let submitted = self.engine.submit(session.generation, batch, durability, finish);
+        self.queued.end(interval);
+        if let Err(error) = submitted {
+            exclusive.withdraw(id);
+            self.in_flight.leave(turn);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// On the writer's thread, in the order of publication.
+    fn finish(&self, queueing: Queueing, result: &Result<(), EngineError>, done: StoreDone) {
+        match (result, self.begun.get()) {
+            (Ok(()), Some(begun)) => {
+                let Queueing { id, token, row, before, after, .. } = &queueing;
+                begun.trees.written(*token, row, *id, *before, *after);
+                if let Some(caught) = queueing.caught {
+                    self.queued.synced(caught);
+                }
+                if queueing.before == Before::Unreadable {
+                    add_one(&self.counters.repaired);
+                }
+            }
+            (Err(EngineError::DiskFull), _) => {
+                self.guard.full();
+                add_one(&self.counters.failures);
+            }
+            _ => add_one(&self.counters.failures),
+        }
+        let waiters = self.stripes.finish(queueing.token, queueing.id);
+        self.in_flight.leave(queueing.turn);
+        done(result.clone());
+        tell(waiters, result);
+    }
+}
+
+/// Why an acknowledgement could not be given for what is here.
+enum NotWaited {
+    LeftTheQueue,
+    PerhapsNotOnDisk,
+}
+
+/// What is here and what comes in, as one, where that is more than what is here.
+fn joined(basis: Basis, object: &Object, incoming: &Bytes) -> (Before, Bytes) {
+    // A copy: the bytes are part of a large network buffer, which they would keep in memory.
+    let as_it_came = || Bytes::copy_from_slice(incoming);
+    match basis {
+        Basis::Nothing => (Before::Nothing, as_it_came()),
+        Basis::Unreadable => (Before::Unreadable, as_it_came()),
+        Basis::Here { envelope, object: held, .. } if object.dominates(&held) => (digest_of(&envelope), as_it_came()),
+        Basis::Here { envelope, object: mut held, .. } => {
+            held.merge(object.clone());
+            (digest_of(&envelope), held.encode())
+        }
+    }
+}
+
+fn digest_of(envelope: &[u8]) -> Before {
+    Object::digest(envelope).map_or(Before::Unreadable, Before::Digest)
+}
+
+/// The object, and its name for the listings where there was no row.
+fn batch_of(row: Bytes, object: Bytes, named: bool) -> Batch {
+    let name = row.slice(size_of::<rondo_ring::Token>()..);
+    let object = Write { keyspace: Keyspace::Objects, key: row, value: Some(object) };
+    if named {
+        return smallvec![object];
+    }
+    smallvec![object, Write { keyspace: Keyspace::Names, key: name, value: Some(Bytes::new()) }]
+}
