@@ -29,8 +29,10 @@ pub(crate) struct Context<'a> {
 /// Who was asked and what came of it.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    /// Not asked yet, the nearest last.
+    /// To be asked, the nearest last.
     candidates: SmallVec<[NodeId; 7]>,
+    /// Refused because it came too late to them: they have not begun it and may be asked again.
+    too_late: SmallVec<[NodeId; 7]>,
     /// Asked and silent.
     waiting: SmallVec<[NodeId; BEGUN_MAX]>,
     /// How many may have begun it and will not say.
@@ -39,7 +41,7 @@ pub(crate) struct Forwarding {
     settled: Option<Failure>,
     /// The last owner that has not begun it said so.
     refused: Option<Failure>,
-    /// When the next one is asked.
+    /// When the next one is asked, if there is one.
     patience_until: Now,
 }
 
@@ -49,6 +51,7 @@ impl Forwarding {
         owners.reverse();
         Self {
             candidates: owners,
+            too_late: SmallVec::new(),
             waiting: SmallVec::new(),
             lost: 0,
             settled: None,
@@ -67,6 +70,9 @@ impl Forwarding {
         let slack = context.options.forward_patience() / 4;
         if context.now >= self.patience_until + slack {
             self.patience_until = context.now + slack;
+        }
+        if context.now >= self.patience_until && self.candidates.is_empty() {
+            self.candidates.extend(self.too_late.drain(..).rev());
         }
         if context.now >= self.patience_until && self.may_ask() {
             self.ask_next(context, actions);
@@ -88,7 +94,13 @@ impl Forwarding {
             Ok(ReplicaReply::Forwarded(Ok(answer))) => return actions.push(Action::AnswerWrite(Ok(answer))),
             Ok(ReplicaReply::Forwarded(Err(failure))) => self.failed_there(failure, context),
             Ok(ReplicaReply::Refused(Refusal::Busy)) => self.refused = Some(Failure::Busy),
-            Ok(ReplicaReply::Refused(_)) | Err(ReplicaError::NotSent) => {
+            Ok(ReplicaReply::Refused(refusal)) => {
+                if refusal == Refusal::Expired {
+                    self.too_late.push(from);
+                }
+                self.refused = Some(unavailable(context.quorum, Outcome::NotApplied));
+            }
+            Err(ReplicaError::NotSent) => {
                 self.refused = Some(unavailable(context.quorum, Outcome::NotApplied));
             }
             Err(ReplicaError::Lost | ReplicaError::TimedOut) => self.lost += 1,
@@ -97,7 +109,12 @@ impl Forwarding {
         }
         if self.may_ask() {
             self.ask_next(context, actions);
-        } else if self.waiting.is_empty() {
+        } else if !self.waiting.is_empty() {
+        } else if self.settled.is_none() && !self.too_late.is_empty() && self.lost < BEGUN_MAX {
+            // A stall that held up all of them has made all of them refuse; it is over soon.
+            self.patience_until = context.now + context.options.forward_patience() / 4;
+            actions.push(Action::WakeAt(self.patience_until.min(context.request.deadline)));
+        } else {
             self.give_up(context, actions);
         }
     }

@@ -252,12 +252,52 @@ fn owners_that_all_refuse_are_not_applied_and_a_lost_one_is_unknown() {
     let (_, view, owners) = views(0);
     for (lost, outcome) in [(false, Outcome::NotApplied), (true, Outcome::Unknown)] {
         let (mut write, _) = put(&view, 2, client());
-        let first = if lost { Err(ReplicaError::Lost) } else { Ok(ReplicaReply::Refused(Refusal::Expired)) };
+        let first = if lost { Err(ReplicaError::Lost) } else { Ok(ReplicaReply::Refused(Refusal::Damaged)) };
         write.on_event(Event::Reply { from: owners[0], result: first }, ms(1));
         write.on_event(Event::Reply { from: owners[1], result: Err(ReplicaError::NotSent) }, ms(2));
         let actions = write.on_event(reply(owners[2], ReplicaReply::Forwarded(Err(Failure::LowDisk))), ms(3));
         assert_eq!(write_answer(&actions), unavailable(0, outcome));
     }
+}
+
+/// A machine that stalls as a whole makes every owner refuse what waited: none has begun it, so each is asked again.
+#[test]
+fn owners_to_whom_it_came_too_late_are_asked_again() {
+    let (_, view, owners) = views(0);
+    let (mut write, _) = put(&view, 2, client());
+    let expired = |owner: NodeId| reply(owner, ReplicaReply::Refused(Refusal::Expired));
+    let mut at = 1;
+    for round in 0..3 {
+        for (place, &owner) in owners[..3].iter().enumerate() {
+            let actions = write.on_event(expired(owner), ms(at));
+            assert_eq!(write_answer(&actions), None, "round {round}");
+            assert_eq!(forwards(&actions).pop().map(|(to, _)| to), owners[..3].get(place + 1).copied());
+        }
+        at += 101;
+        assert_eq!(forwards(&write.on_event(Event::Wake, ms(at))).pop().unwrap().0, owners[0], "round {round}");
+    }
+    write.on_event(Event::Reply { from: owners[0], result: Err(ReplicaError::NotSent) }, ms(at));
+    write.on_event(expired(owners[1]), ms(at));
+    let actions = write.on_event(expired(owners[2]), ms(at));
+    assert_eq!(write_answer(&actions), None);
+    assert_eq!(forwards(&write.on_event(Event::Wake, ms(at + 101))).pop().unwrap().0, owners[1]);
+    let Updated { dot, context, .. } = updated();
+    let answer = WriteAnswer { dot, context, siblings: 1, acks: 2, n: 3 };
+    let actions = write.on_event(reply(owners[1], ReplicaReply::Forwarded(Ok(answer.clone()))), ms(at + 110));
+    assert_eq!(write_answer(&actions), Some(Ok(answer)));
+}
+
+/// Asking again ends with the deadline, and what is said then is true.
+#[test]
+fn what_came_too_late_everywhere_until_the_deadline_is_not_applied() {
+    let (_, view, owners) = views(0);
+    let (mut write, _) = put(&view, 2, client());
+    for &owner in &owners[..3] {
+        write.on_event(reply(owner, ReplicaReply::Refused(Refusal::Expired)), DEADLINE - ms(1));
+    }
+    let actions = write.on_event(Event::Wake, DEADLINE);
+    let failure = Failure::TimedOut { required: 2, acked: 0, n: 3, outcome: Outcome::NotApplied };
+    assert_eq!(write_answer(&actions), Some(Err(failure)));
 }
 
 /// "Nothing was written" is true of the owner that says it, not of one that was lost.
