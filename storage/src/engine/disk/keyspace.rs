@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lsm_tree::compaction::Leveled;
-use lsm_tree::{AbstractTree, AnyTree, Cache, Config, DescriptorTable, SequenceNumberCounter, Tree};
+use lsm_tree::config::{
+    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, RestartIntervalPolicy,
+};
+use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, SequenceNumberCounter, Tree};
 use parking_lot::Mutex;
 
 use super::format::{keyspace_dir, unopenable};
@@ -31,6 +34,12 @@ pub(super) struct Shared {
     pub(super) sequence: SequenceNumberCounter,
     pub(super) cache: Arc<Cache>,
     pub(super) descriptors: Arc<DescriptorTable>,
+}
+
+/// A read asks every run of level 0, so their filters err least; below it there is one run a level.
+fn filters() -> FilterPolicy {
+    let level_0 = FilterPolicyEntry::Bloom(BloomConstructionPolicy::FalsePositiveRate(0.000_1));
+    FilterPolicy::new([level_0, FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))])
 }
 
 /// A tree with what is known about its memtables. Only the writer thread adds rows and rotates.
@@ -64,7 +73,14 @@ impl KeyspaceTree {
         let unused = SequenceNumberCounter::default();
         let config = Config::new(&dir, shared.sequence.clone(), unused)
             .use_cache(Arc::clone(&shared.cache))
-            .use_descriptor_table(Some(Arc::clone(&shared.descriptors)));
+            .use_descriptor_table(Some(Arc::clone(&shared.descriptors)))
+            .filter_policy(filters())
+            .data_block_restart_interval_policy(RestartIntervalPolicy::new([10, 16]))
+            .data_block_compression_policy(CompressionPolicy::new([
+                CompressionType::None,
+                CompressionType::None,
+                CompressionType::Lz4,
+            ]));
         let tree = match config.open() {
             Ok(AnyTree::Standard(tree)) => tree,
             Ok(AnyTree::Blob(_)) => return Err(unopenable(&dir, &"the tree is of a kind this engine does not make")),
