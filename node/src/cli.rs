@@ -3,9 +3,11 @@
 //! Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 degraded. Results go to stdout, everything else to stderr.
 
 mod arguments;
+mod bench;
 mod bucket;
 mod client;
 mod cluster;
+mod completions;
 mod config;
 mod dev;
 mod failure;
@@ -34,6 +36,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Server(args) => serve::run(&args),
         Command::Config(command) => config::run(&command),
+        Command::Completions { shell } => completions::run(shell),
         Command::Dev(args) => on_one_thread(dev::run(&args)),
         Command::Status(target) => on_one_thread(cluster::status(&target)),
         Command::Members(target) => on_one_thread(cluster::members(&target)),
@@ -42,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Put(args) => on_one_thread(object::put(&args)),
         Command::Del(args) => on_one_thread(object::del(&args)),
         Command::Load(args) => on_one_thread(load::run(&args)),
+        Command::Bench(args) => on_one_thread(bench::run(&args)),
         Command::Bucket(command) => on_one_thread(bucket::run(&command)),
     }
 }

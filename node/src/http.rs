@@ -30,6 +30,7 @@ mod objects_put;
 mod params;
 mod path;
 mod problem;
+pub(crate) mod process;
 mod query;
 mod request_id;
 mod ring;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchArgs;
 use super::client::Endpoint;
+use super::completions::Shell;
 use super::output::Output;
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 degraded.";
@@ -39,12 +41,19 @@ pub(super) enum Command {
     Del(DelArgs),
     /// Store the {"key":…,"value":…} lines of a file
     Load(LoadArgs),
+    /// Measure requests a second, their latency, and the CPU time they cost every node
+    Bench(BenchArgs),
     /// Properties of buckets
     #[command(subcommand)]
     Bucket(BucketCommand),
     /// Settings of a node
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// A script that completes command lines, for a shell to read
+    Completions {
+        /// Which shell's
+        shell: Shell,
+    },
 }
 
 /// Which cluster, and how to show what it says.

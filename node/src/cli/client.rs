@@ -48,6 +48,13 @@ impl FromStr for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// host:port.
+    pub(super) fn authority(&self) -> &str {
+        &self.0
+    }
+}
+
 impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "http://{}", self.0)

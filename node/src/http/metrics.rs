@@ -16,6 +16,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use rondo_storage::engine::EngineStatus;
 
+use crate::http::process::Process;
+
 /// The format of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -75,6 +77,8 @@ impl Shard {
 /// Everything that is counted in this process.
 pub struct Metrics {
     registry: Mutex<Registry>,
+    /// Without the prefix.
+    process: Registry,
     http: Arc<HttpCounters>,
 }
 
@@ -95,12 +99,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// With the counters of the HTTP surface and nothing else.
+    /// With the counters of the HTTP surface, those of the process, and nothing else.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("rondo");
+        let (mut registry, mut process) = (Registry::with_prefix("rondo"), Registry::default());
+        process.register_collector(Box::new(Process::starting()));
         let http = Arc::new(HttpCounters::default());
         registry.register_collector(Box::new(http.clone()));
-        Self { registry: Mutex::new(registry), http }
+        Self { registry: Mutex::new(registry), process, http }
     }
 
     /// Lets others add their metrics; names begin with `rondo_` by themselves.
@@ -137,7 +142,10 @@ impl Metrics {
     /// Everything, in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        text::encode(&mut text, &self.registry.lock()).expect("writing to a string cannot fail");
+        let written = text::encode_registry(&mut text, &self.registry.lock())
+            .and_then(|()| text::encode_registry(&mut text, &self.process))
+            .and_then(|()| text::encode_eof(&mut text));
+        written.expect("writing to a string cannot fail");
         text
     }
 
@@ -368,6 +376,15 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
         assert!(text.contains("rondo_engine_failing 1"));
+    }
+
+    #[test]
+    fn the_process_goes_by_the_names_of_the_field() {
+        let text = Metrics::new().render();
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        assert!(value("process_cpu_seconds_total ").is_some_and(|seconds| seconds > 0.0), "{text}");
+        assert!(value("process_start_time_seconds ").is_some_and(|seconds| seconds > 1.7e9), "{text}");
+        assert_eq!(text.matches("# EOF").count(), 1);
     }
 
     #[test]
