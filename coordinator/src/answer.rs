@@ -1,6 +1,6 @@
 //! What a request comes to.
 
-use rondo_storage::versions::{CausalContext, Dot, Object};
+use rondo_storage::versions::{CausalContext, Dot, ETag, Object};
 
 /// A write that has its W durable acknowledgements.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,8 +9,12 @@ pub struct WriteAnswer {
     pub dot: Dot,
     /// For `Rondo-Context`.
     pub context: CausalContext,
-    /// Live versions that remain, this one included.
+    /// Versions that remain and are shown, this one included.
     pub siblings: u32,
+    /// When the coordinator wrote it, µs since 1970.
+    pub modified_us: u64,
+    /// When it expires, µs since 1970; 0: never.
+    pub expires_us: u64,
     /// Durable acknowledgements at the time of the answer.
     pub acks: u8,
     /// Of how many.
@@ -20,7 +24,7 @@ pub struct WriteAnswer {
 /// A read that has its R votes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadAnswer {
-    /// Everything the votes hold, merged; tombstones and expired versions still in it (C5: `live` filters).
+    /// Everything the votes hold, merged; tombstones and expired versions still in it (C5: `shown` filters).
     /// Default (no siblings, empty context) where nothing was ever written.
     pub object: Object,
     /// Votes at the time of the answer.
@@ -72,6 +76,13 @@ pub enum Failure {
         /// What is allowed.
         max: u16,
         /// The context that resolves them.
+        context: CausalContext,
+    },
+    /// What is there is not what the write's condition says (412); nothing was written.
+    ConditionFailed {
+        /// Of what is there; `None`: nothing is.
+        etag: Option<ETag>,
+        /// Of what is there, and of what was.
         context: CausalContext,
     },
     /// This node's disk is nearly full (507); nothing was written.

@@ -5,7 +5,8 @@
 
 use rondo_ring::ReplicationFactor;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::BlindPut;
+use rondo_storage::store::{BlindPut, Ttl, TtlError};
+use rondo_storage::versions::Conflict;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -29,15 +30,6 @@ pub enum Mode {
     Eventual,
 }
 
-/// What becomes of concurrent writes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Conflict {
-    /// All are kept until a write whose context covers them.
-    #[default]
-    Siblings,
-}
-
 /// The properties of one bucket, in the JSON shape of the public interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -59,8 +51,8 @@ pub struct Bucket {
     /// What an acknowledgement means.
     #[serde(with = "durability_word")]
     pub durability: Durability,
-    /// Lifetime of a value whose PUT names none, in seconds. Always `None` in this release.
-    pub ttl: Option<u32>,
+    /// Lifetime of a value whose PUT names none; in JSON its seconds, or null.
+    pub ttl: Option<Ttl>,
     /// A write that would leave more live versions is refused, 1 to 1,000.
     pub max_siblings: u16,
 }
@@ -133,15 +125,16 @@ impl Bucket {
             "w" => self.w = choice(value, Use::Write)?,
             "quorum" => self.quorum = word(value, &[("strict", QuorumKind::Strict)])?,
             "mode" => self.mode = word(value, &[("eventual", Mode::Eventual)])?,
-            "conflict" => self.conflict = word(value, &[("siblings", Conflict::Siblings)])?,
+            "conflict" => {
+                self.conflict = word(value, &[("siblings", Conflict::Siblings), ("lww", Conflict::Lww)])?;
+            }
             "blind_put" => {
                 self.blind_put = word(value, &[("overwrite", BlindPut::Overwrite), ("sibling", BlindPut::Sibling)])?;
             }
             "durability" => {
                 self.durability = word(value, &[("fsync", Durability::Fsync), ("interval", Durability::Interval)])?;
             }
-            "ttl" if value.is_null() => self.ttl = None,
-            "ttl" => return Err("null (this release has no bucket-wide ttl)".into()),
+            "ttl" => self.ttl = lifetime(value)?,
             "max_siblings" => self.max_siblings = number(value, 1, Self::SIBLINGS_MAX)?,
             unknown => return Err(no_such_field(unknown)),
         }
@@ -169,6 +162,15 @@ fn choice(value: &Value, usage: Use) -> Result<QuorumChoice, String> {
     let choice: QuorumChoice = parsed.map_err(refused)?;
     choice.check(most, usage).map_err(|e| e.allowed)?;
     Ok(choice)
+}
+
+fn lifetime(value: &Value) -> Result<Option<Ttl>, String> {
+    let ttl = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text.parse(),
+        number => number.as_u64().ok_or(TtlError).and_then(Ttl::new),
+    };
+    ttl.map(Some).map_err(|allowed| format!("{allowed}; null for no end"))
 }
 
 fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
@@ -241,8 +243,12 @@ mod tests {
     #[test]
     fn any_of_the_fields_may_be_set() {
         let set = fields(json!({"n":5,"r":1,"w":"each-quorum","blind_put":"sibling","durability":"interval",
-            "ttl":null,"max_siblings":3}));
+            "ttl":"15m","conflict":"lww","max_siblings":3}));
         let bucket = Bucket::parse(&set).unwrap();
+        let shown = serde_json::to_value(&bucket).unwrap();
+        assert_eq!((&shown["ttl"], &shown["conflict"]), (&json!(900), &json!("lww")));
+        assert_eq!(bucket.changed(&fields(json!({"ttl":null}))).unwrap().ttl, None);
+        assert_eq!(bucket.changed(&fields(json!({"ttl":60}))).unwrap().ttl, Ttl::new(60).ok());
         assert_eq!((bucket.n.get(), bucket.r, bucket.w), (5, QuorumChoice::Count(1), QuorumChoice::EachQuorum));
         assert_eq!((bucket.blind_put, bucket.durability), (BlindPut::Sibling, Durability::Interval));
         assert_eq!(bucket.changed(&fields(json!({"r":"all"}))).unwrap().n.get(), 5);
@@ -252,13 +258,19 @@ mod tests {
     #[test]
     fn every_bad_field_is_named_with_what_is_allowed() {
         let bad = fields(json!({"n":8,"r":"each-quorum","w":0,"quorum":"sloppy","mode":"linearizable",
-            "conflict":"lww","blind_put":1,"durability":"none","ttl":"1h","max_siblings":0,"blindput":1,"zzzzzz":1}));
+            "conflict":"last","blind_put":1,"durability":"none","ttl":"1w","max_siblings":0,"blindput":1,"zzzzzz":1}));
         let errors = Bucket::parse(&bad).unwrap_err();
         assert_eq!(errors.len(), bad.len());
         let allowed = |field: &str| errors.iter().find(|e| e.field == field).unwrap().allowed.clone();
         assert_eq!(allowed("n"), "1 to 7");
         assert_eq!(allowed("quorum"), "\"strict\"");
         assert_eq!(allowed("mode"), "\"eventual\"");
+        assert!(
+            allowed("ttl").contains("315360000") && allowed("ttl").contains("7d") && allowed("ttl").contains("null")
+        );
+        for ttl in [json!(0), json!(-1), json!(1.5), json!("0s"), json!(315_360_001), json!(true)] {
+            assert!(Bucket::parse(&fields(json!({ "ttl": ttl }))).is_err(), "{ttl}");
+        }
         assert!(allowed("blindput").contains("did you mean \"blind_put\"?"));
         assert!(!allowed("zzzzzz").contains("did you mean"));
         assert!(!allowed("r").contains("each-quorum"));

@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use rondo_ring::ReplicationFactor;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::{BlindPut, Change};
-use rondo_storage::versions::{ActorId, CausalContext, Dot, Metadata};
+use rondo_storage::store::{BlindPut, Change, Condition, Ttl};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, ETag, Metadata};
 use smallvec::SmallVec;
 
 use crate::answer::{Failure, Outcome, WriteAnswer};
@@ -18,6 +18,8 @@ use crate::wire::{
 
 /// Most `Rondo-Meta-*` fields.
 const USER_FIELDS_MAX: usize = 64;
+/// Longer than the text of any ETag.
+const ETAG_BYTES_MAX: usize = 64;
 /// More than the fixed fields of any message take, key and metadata texts aside.
 const OVERHEAD_BYTES: usize = 128;
 
@@ -164,6 +166,10 @@ fn take_context(input: &mut Bytes) -> Result<CausalContext, WireError> {
 const HAS_CONTEXT: u8 = 1;
 const HAS_VALUE: u8 = 2;
 const BLIND_SIBLING: u8 = 4;
+const LAST_WRITER: u8 = 8;
+const HAS_CONDITION: u8 = 16;
+const HAS_TTL: u8 = 32;
+const FLAGS: u8 = HAS_CONTEXT | HAS_VALUE | BLIND_SIBLING | LAST_WRITER | HAS_CONDITION | HAS_TTL;
 
 fn put_forward(out: &mut Vec<u8>, write: &ForwardedWrite) {
     let change = &write.change;
@@ -171,19 +177,24 @@ fn put_forward(out: &mut Vec<u8>, write: &ForwardedWrite) {
     flags |= if change.context.is_some() { HAS_CONTEXT } else { 0 };
     flags |= if change.value.is_some() { HAS_VALUE } else { 0 };
     flags |= if change.blind == BlindPut::Sibling { BLIND_SIBLING } else { 0 };
+    flags |= if change.conflict == Conflict::Lww { LAST_WRITER } else { 0 };
+    flags |= if change.condition.is_some() { HAS_CONDITION } else { 0 };
+    flags |= if change.ttl.is_some() { HAS_TTL } else { 0 };
     out.extend_from_slice(&[flags, durability_code(change.durability), write.n.get(), write.w.code()]);
     out.extend_from_slice(&write.remaining_ms.to_le_bytes());
     out.extend_from_slice(&write.start_within_ms.to_le_bytes());
     out.extend_from_slice(&change.siblings_max.to_le_bytes());
     put_key(out, &write.key);
     put_metadata(out, &change.metadata);
+    change.ttl.iter().for_each(|ttl| out.extend_from_slice(&ttl.seconds().to_le_bytes()));
+    change.condition.iter().for_each(|condition| put_condition(out, condition));
     change.context.iter().for_each(|context| put_context(out, context));
     change.value.iter().for_each(|value| put_bytes(out, value));
 }
 
 fn take_forward(input: &mut Bytes) -> Result<ForwardedWrite, WireError> {
     let flags = take_u8(input)?;
-    if flags & !(HAS_CONTEXT | HAS_VALUE | BLIND_SIBLING) != 0 {
+    if flags & !FLAGS != 0 {
         return Err(WireError::Value("flag of a forwarded write"));
     }
     let durability = take_durability(input)?;
@@ -193,11 +204,51 @@ fn take_forward(input: &mut Bytes) -> Result<ForwardedWrite, WireError> {
     let siblings_max = take_u16(input)?;
     let key = take_key(input)?;
     let metadata = take_metadata(input)?;
+    let ttl = (flags & HAS_TTL != 0).then(|| take_ttl(input)).transpose()?;
+    let condition = (flags & HAS_CONDITION != 0).then(|| take_condition(input)).transpose()?;
     let context = (flags & HAS_CONTEXT != 0).then(|| take_context(input)).transpose()?;
     let value = (flags & HAS_VALUE != 0).then(|| take_bytes(input, "value", OBJECT_BYTES_MAX)).transpose()?;
     let blind = if flags & BLIND_SIBLING != 0 { BlindPut::Sibling } else { BlindPut::Overwrite };
-    let change = Change { context, blind, value, metadata, siblings_max, durability };
+    let conflict = if flags & LAST_WRITER != 0 { Conflict::Lww } else { Conflict::Siblings };
+    let change = Change { context, blind, conflict, condition, value, metadata, ttl, siblings_max, durability };
     Ok(ForwardedWrite { key, change, n, w, remaining_ms, start_within_ms })
+}
+
+fn take_ttl(input: &mut Bytes) -> Result<Ttl, WireError> {
+    Ttl::new(take_u32(input)?.into()).map_err(|_| WireError::Value("ttl"))
+}
+
+fn put_condition(out: &mut Vec<u8>, condition: &Condition) {
+    match condition {
+        Condition::Absent => out.push(0),
+        Condition::Present => out.push(1),
+        Condition::AnyOf(etags) => {
+            out.push(2);
+            put_len(out, etags.len());
+            etags.iter().for_each(|etag| put_bytes(out, etag.as_str().as_bytes()));
+        }
+    }
+}
+
+fn take_condition(input: &mut Bytes) -> Result<Condition, WireError> {
+    match take_u8(input)? {
+        0 => Ok(Condition::Absent),
+        1 => Ok(Condition::Present),
+        2 => {
+            let len = take_len(input)?;
+            if len > Condition::ETAGS_MAX {
+                return Err(WireError::TooLong { what: "condition", len, max: Condition::ETAGS_MAX });
+            }
+            Ok(Condition::AnyOf((0..len).map(|_| take_etag(input)).collect::<Result<_, _>>()?))
+        }
+        _ => Err(WireError::Value("condition")),
+    }
+}
+
+fn take_etag(input: &mut Bytes) -> Result<ETag, WireError> {
+    let text = take_bytes(input, "ETag", ETAG_BYTES_MAX)?;
+    let etag = std::str::from_utf8(&text).ok().and_then(|text| ETag::parse(text).ok());
+    etag.ok_or(WireError::Value("ETag"))
 }
 
 fn put_metadata(out: &mut Vec<u8>, metadata: &Metadata) {
@@ -236,6 +287,8 @@ fn put_answer(out: &mut Vec<u8>, answer: &WriteAnswer) {
     out.extend_from_slice(&answer.dot.actor.0.to_le_bytes());
     out.extend_from_slice(&answer.dot.counter.to_le_bytes());
     out.extend_from_slice(&answer.siblings.to_le_bytes());
+    out.extend_from_slice(&answer.modified_us.to_le_bytes());
+    out.extend_from_slice(&answer.expires_us.to_le_bytes());
     out.extend_from_slice(&[answer.acks, answer.n]);
     put_context(out, &answer.context);
 }
@@ -243,8 +296,9 @@ fn put_answer(out: &mut Vec<u8>, answer: &WriteAnswer) {
 fn take_answer(input: &mut Bytes) -> Result<WriteAnswer, WireError> {
     let dot = Dot { actor: ActorId(take_u64(input)?), counter: take_u64(input)? };
     let siblings = take_u32(input)?;
+    let (modified_us, expires_us) = (take_u64(input)?, take_u64(input)?);
     let (acks, n) = (take_u8(input)?, take_u8(input)?);
-    Ok(WriteAnswer { dot, context: take_context(input)?, siblings, acks, n })
+    Ok(WriteAnswer { dot, context: take_context(input)?, siblings, modified_us, expires_us, acks, n })
 }
 
 fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
@@ -263,6 +317,11 @@ fn put_failure(out: &mut Vec<u8>, failure: &Failure) {
         }
         Failure::LowDisk => out.push(5),
         Failure::Busy => out.push(6),
+        Failure::ConditionFailed { etag, context } => {
+            out.push(7);
+            put_bytes(out, etag.as_ref().map_or(&[], |etag| etag.as_str().as_bytes()));
+            put_context(out, context);
+        }
     }
 }
 
@@ -287,6 +346,10 @@ fn take_failure(input: &mut Bytes) -> Result<Failure, WireError> {
         }
         5 => Ok(Failure::LowDisk),
         6 => Ok(Failure::Busy),
+        7 => {
+            let etag = if input.first() == Some(&0) { take_u8(input).map(|_| None)? } else { Some(take_etag(input)?) };
+            Ok(Failure::ConditionFailed { etag, context: take_context(input)? })
+        }
         _ => Err(WireError::Value("failure")),
     }
 }

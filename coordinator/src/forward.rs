@@ -41,7 +41,7 @@ pub(crate) struct Forwarding {
     settled: Option<Failure>,
     /// The last owner that has not begun it said so.
     refused: Option<Failure>,
-    /// When the next one is asked, if there is one.
+    /// When the next one is asked, if there is one; and how long a silent one is waited for where another has refused.
     patience_until: Now,
 }
 
@@ -76,6 +76,9 @@ impl Forwarding {
         }
         if context.now >= self.patience_until && self.may_ask() {
             self.ask_next(context, actions);
+        } else if context.now >= self.patience_until && self.is_refused() {
+            self.lost += self.waiting.drain(..).len();
+            self.give_up(context, actions);
         } else {
             self.wish_to_wake(context, actions);
         }
@@ -110,6 +113,10 @@ impl Forwarding {
         if self.may_ask() {
             self.ask_next(context, actions);
         } else if !self.waiting.is_empty() {
+            if self.is_refused() {
+                self.patience_until = context.now + context.options.forward_patience();
+                self.wish_to_wake(context, actions);
+            }
         } else if self.settled.is_none() && !self.too_late.is_empty() && self.lost < BEGUN_MAX {
             // A stall that held up all of them has made all of them refuse; it is over soon.
             self.patience_until = context.now + context.options.forward_patience() / 4;
@@ -138,12 +145,18 @@ impl Forwarding {
             Failure::Busy
             | Failure::Unavailable { outcome: Outcome::NotApplied, .. }
             | Failure::TimedOut { outcome: Outcome::NotApplied, .. } => self.refused = Some(failure),
-            Failure::Unavailable { .. } | Failure::TimedOut { .. } | Failure::TooManySiblings { .. } => {
-                self.settled = Some(failure);
-            }
+            Failure::Unavailable { .. }
+            | Failure::TimedOut { .. }
+            | Failure::TooManySiblings { .. }
+            | Failure::ConditionFailed { .. } => self.settled = Some(failure),
             // Never the answer to a write: what that node did is not known.
             Failure::ContextNotReached => self.lost += 1,
         }
+    }
+
+    /// An owner has said for good that nothing was written there. True of all only where no other is silent.
+    fn is_refused(&self) -> bool {
+        matches!(self.settled, Some(Failure::TooManySiblings { .. } | Failure::ConditionFailed { .. }))
     }
 
     fn may_ask(&self) -> bool {
@@ -160,15 +173,17 @@ impl Forwarding {
 
     fn wish_to_wake(&self, context: &Context<'_>, actions: &mut Actions) {
         let deadline = context.request.deadline;
-        actions.push(Action::WakeAt(if self.may_ask() { self.patience_until.min(deadline) } else { deadline }));
+        let impatient = self.may_ask() || self.is_refused();
+        actions.push(Action::WakeAt(if impatient { self.patience_until.min(deadline) } else { deadline }));
     }
 
     /// Nobody is left to ask or to wait for.
     fn give_up(&mut self, context: &Context<'_>, actions: &mut Actions) {
         let unknown = || unavailable(context.quorum, Outcome::Unknown);
+        // "Nothing was written" is true of that owner only.
+        let refused_by_one = self.is_refused() && self.lost > 0;
         let failure = match (self.settled.take(), self.refused.take()) {
-            // "Nothing was written" is true of that owner only.
-            (Some(Failure::TooManySiblings { .. }), _) if self.lost > 0 => unknown(),
+            (Some(_), _) if refused_by_one => unknown(),
             (Some(settled), _) => settled,
             (None, _) if self.lost > 0 => unknown(),
             (None, Some(refused)) => refused,

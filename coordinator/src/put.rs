@@ -185,9 +185,11 @@ impl Write {
             StoreError::TooManySiblings { count, max, context } => {
                 Failure::TooManySiblings { count: u32::try_from(count).unwrap_or(u32::MAX), max, context }
             }
+            StoreError::ConditionFailed { etag, context } => Failure::ConditionFailed { etag, context },
             StoreError::LowDisk | StoreError::Engine(EngineError::DiskFull) => Failure::LowDisk,
             StoreError::Engine(EngineError::Busy) => Failure::Busy,
-            // Damaged here, or the disk fails, or whatever else: an error of `update` means that nothing was begun.
+            // Damaged here, or not trusted to judge a condition, or the disk fails, or whatever else: an error of
+            // `update` means that nothing was begun.
             _ => {
                 if !self.answered && matches!(self.request.origin, Origin::Client { .. }) {
                     return self.forward(now, actions);
@@ -208,6 +210,8 @@ impl Write {
                     dot: updated.dot,
                     context: updated.context.clone(),
                     siblings: u32::try_from(updated.siblings).unwrap_or(u32::MAX),
+                    modified_us: updated.modified_us,
+                    expires_us: updated.expires_us,
                     acks: self.plan.quorum.acked(),
                     n: self.plan.quorum.n(),
                 };

@@ -16,7 +16,7 @@ use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFa
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
 use rondo_storage::store::{BlindPut, Change, StoreError, Stored, Updated};
-use rondo_storage::versions::{ActorId, CausalContext, Dot, Metadata, Object, Sibling};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, Metadata, Object, Sibling};
 
 const DEADLINE: Now = Duration::from_secs(5);
 
@@ -56,15 +56,18 @@ fn written(base: &Object, actor: u64, counter: u64) -> Object {
 fn updated() -> Updated {
     let object = written(&Object::default(), 1, 1);
     let dot = Dot { actor: ActorId(1), counter: 1 };
-    Updated { object: object.encode(), dot, context: object.context, siblings: 1 }
+    Updated { object: object.encode(), dot, context: object.context, siblings: 1, modified_us: 7, expires_us: 9 }
 }
 
 fn put(view: &View, w: u8, origin: Origin) -> (Write, Actions) {
     let change = Change {
         context: None,
         blind: BlindPut::Overwrite,
+        conflict: Conflict::Siblings,
+        condition: None,
         value: Some(Bytes::from_static(b"red")),
         metadata: Metadata::default(),
+        ttl: None,
         siblings_max: 100,
         durability: Durability::Fsync,
     };
@@ -229,7 +232,7 @@ fn a_write_is_forwarded_to_the_next_owner_only_where_that_is_safe() {
     let (third, sent) = forwards(&write.on_event(Event::Wake, ms(401))).pop().unwrap();
     assert_eq!((third, sent.change.metadata.write_id), (owners[2], 77));
     let Updated { dot, context, .. } = updated();
-    let answer = WriteAnswer { dot, context, siblings: 1, acks: 2, n: 3 };
+    let answer = WriteAnswer { dot, context, siblings: 1, modified_us: 7, expires_us: 9, acks: 2, n: 3 };
     let actions = write.on_event(reply(third, ReplicaReply::Forwarded(Ok(answer.clone()))), ms(500));
     assert_eq!(write_answer(&actions), Some(Ok(answer.clone())));
     assert!(write.on_event(reply(second, ReplicaReply::Forwarded(Ok(answer))), ms(900)).is_empty());
@@ -282,7 +285,7 @@ fn owners_to_whom_it_came_too_late_are_asked_again() {
     assert_eq!(write_answer(&actions), None);
     assert_eq!(forwards(&write.on_event(Event::Wake, ms(at + 101))).pop().unwrap().0, owners[1]);
     let Updated { dot, context, .. } = updated();
-    let answer = WriteAnswer { dot, context, siblings: 1, acks: 2, n: 3 };
+    let answer = WriteAnswer { dot, context, siblings: 1, modified_us: 7, expires_us: 9, acks: 2, n: 3 };
     let actions = write.on_event(reply(owners[1], ReplicaReply::Forwarded(Ok(answer.clone()))), ms(at + 110));
     assert_eq!(write_answer(&actions), Some(Ok(answer)));
 }
@@ -302,29 +305,72 @@ fn what_came_too_late_everywhere_until_the_deadline_is_not_applied() {
 
 /// "Nothing was written" is true of the owner that says it, not of one that was lost.
 #[test]
-fn too_many_siblings_after_a_lost_owner_is_unknown() {
+fn a_refusal_after_a_lost_owner_is_unknown() {
     let (_, view, owners) = views(0);
-    let refusal = || Failure::TooManySiblings { count: 9, max: 8, context: CausalContext::default() };
-    let (mut write, _) = put(&view, 2, client());
-    let actions = write.on_event(reply(owners[0], ReplicaReply::Forwarded(Err(refusal()))), ms(1));
-    assert_eq!(write_answer(&actions), Some(Err(refusal())));
-    let (mut write, _) = put(&view, 2, client());
-    write.on_event(Event::Reply { from: owners[0], result: Err(ReplicaError::Lost) }, ms(1));
-    let actions = write.on_event(reply(owners[1], ReplicaReply::Forwarded(Err(refusal()))), ms(2));
-    assert_eq!(write_answer(&actions), unavailable(0, Outcome::Unknown));
+    let context = CausalContext::default();
+    let too_many = Failure::TooManySiblings { count: 9, max: 8, context: context.clone() };
+    for refusal in [too_many, Failure::ConditionFailed { etag: None, context }] {
+        let (mut write, _) = put(&view, 2, client());
+        let actions = write.on_event(reply(owners[0], ReplicaReply::Forwarded(Err(refusal.clone()))), ms(1));
+        assert_eq!(write_answer(&actions), Some(Err(refusal.clone())));
+        let (mut write, _) = put(&view, 2, client());
+        write.on_event(Event::Reply { from: owners[0], result: Err(ReplicaError::Lost) }, ms(1));
+        let actions = write.on_event(reply(owners[1], ReplicaReply::Forwarded(Err(refusal))), ms(2));
+        assert_eq!(write_answer(&actions), unavailable(0, Outcome::Unknown));
+    }
 }
 
-/// C1: a damaged owner hands its client's write on, but never one that was handed to it.
+/// Neither is it true of one that is silent: what that one did is waited for, and not until the deadline.
 #[test]
-fn a_damaged_owner_forwards_only_its_own_clients_writes() {
+fn a_refusal_beside_a_silent_owner_is_unknown_before_long() {
+    let (_, view, owners) = views(0);
+    let refused = || {
+        let failure = Failure::ConditionFailed { etag: None, context: CausalContext::default() };
+        reply(owners[1], ReplicaReply::Forwarded(Err(failure)))
+    };
+    let begin = || {
+        let (mut write, _) = put(&view, 2, client());
+        write.on_event(Event::Wake, ms(400));
+        let actions = write.on_event(refused(), ms(410));
+        assert_eq!(write_answer(&actions), None);
+        assert!(actions.iter().any(|a| matches!(a, Action::WakeAt(at) if *at == ms(810))), "{actions:?}");
+        write
+    };
+    let actions = begin().on_event(Event::Wake, ms(810));
+    assert_eq!(write_answer(&actions), unavailable(0, Outcome::Unknown));
+    // It had not begun: then the refusal stands.
+    let actions = begin().on_event(reply(owners[0], ReplicaReply::Refused(Refusal::Expired)), ms(500));
+    assert!(matches!(write_answer(&actions), Some(Err(Failure::ConditionFailed { .. }))), "{actions:?}");
+}
+
+/// A failed condition is the answer at once, and nothing goes to anybody.
+#[test]
+fn a_failed_condition_ends_the_write_where_it_was_judged() {
+    let (view, _, _) = views(0);
+    for origin in [client(), Origin::Peer] {
+        let (mut write, _) = put(&view, 2, origin);
+        let (etag, context) = (None, CausalContext::default());
+        let refused = StoreError::ConditionFailed { etag: etag.clone(), context: context.clone() };
+        let actions = write.on_event(Event::Updated(Err(refused)), ms(1));
+        assert_eq!(write_answer(&actions), Some(Err(Failure::ConditionFailed { etag, context })));
+        assert!(sends(&actions).is_empty() && write.is_finished());
+    }
+}
+
+/// C1: a damaged owner, or one that cannot judge a condition, hands its client's write on, but never one that was
+/// handed to it.
+#[test]
+fn a_damaged_or_distrusted_owner_forwards_only_its_own_clients_writes() {
     let (view, _, owners) = views(0);
-    let (mut write, _) = put(&view, 2, client());
-    let actions = write.on_event(Event::Updated(Err(StoreError::Damaged)), ms(1));
-    assert_eq!(forwards(&actions).pop().unwrap().0, owners[1]);
-    let (mut write, _) = put(&view, 2, Origin::Peer);
-    let actions = write.on_event(Event::Updated(Err(StoreError::Damaged)), ms(1));
-    assert_eq!(write_answer(&actions), unavailable(0, Outcome::NotApplied));
-    assert!(sends(&actions).is_empty());
+    for reason in [StoreError::Damaged, StoreError::Distrusted] {
+        let (mut write, _) = put(&view, 2, client());
+        let actions = write.on_event(Event::Updated(Err(reason.clone())), ms(1));
+        assert_eq!(forwards(&actions).pop().unwrap().0, owners[1]);
+        let (mut write, _) = put(&view, 2, Origin::Peer);
+        let actions = write.on_event(Event::Updated(Err(reason)), ms(1));
+        assert_eq!(write_answer(&actions), unavailable(0, Outcome::NotApplied));
+        assert!(sends(&actions).is_empty());
+    }
 }
 
 #[test]

@@ -12,8 +12,8 @@ use rondo_coordinator::{
 use rondo_ring::ReplicationFactor;
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::{BlindPut, Change};
-use rondo_storage::versions::{ActorId, CausalContext, Dot, Metadata};
+use rondo_storage::store::{BlindPut, Change, Condition, Ttl};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, ETag, Metadata};
 
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -51,16 +51,34 @@ fn metadata() -> impl Strategy<Value = Metadata> {
 fn change() -> impl Strategy<Value = Change> {
     let blind = prop_oneof![Just(BlindPut::Overwrite), Just(BlindPut::Sibling)];
     let value = proptest::option::of(bytes(200));
-    (proptest::option::of(context()), blind, value, metadata(), any::<u16>(), durability()).prop_map(
-        |(context, blind, value, metadata, siblings_max, durability)| Change {
+    let conflict = prop_oneof![Just(Conflict::Siblings), Just(Conflict::Lww)];
+    let ttl = (0..=u64::from(Ttl::SECONDS_MAX)).prop_map(|seconds| Ttl::new(seconds).ok());
+    let wishes = (blind, conflict, proptest::option::of(condition()), ttl);
+    (proptest::option::of(context()), wishes, value, metadata(), any::<u16>(), durability()).prop_map(
+        |(context, (blind, conflict, condition, ttl), value, metadata, siblings_max, durability)| Change {
             context,
             blind,
+            conflict,
+            condition,
             value,
             metadata,
+            ttl,
             siblings_max,
             durability,
         },
     )
+}
+
+fn etag() -> impl Strategy<Value = ETag> {
+    vec(dot(), 1..4).prop_map(|dots| ETag::of(dots).unwrap())
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        Just(Condition::Absent),
+        Just(Condition::Present),
+        vec(etag(), 0..=Condition::ETAGS_MAX).prop_map(|etags| Condition::AnyOf(etags.into())),
+    ]
 }
 
 fn choice() -> impl Strategy<Value = QuorumChoice> {
@@ -104,13 +122,24 @@ fn failure() -> impl Strategy<Value = Failure> {
             max,
             context
         }),
+        (proptest::option::of(etag()), context())
+            .prop_map(|(etag, context)| Failure::ConditionFailed { etag, context }),
         proptest::sample::select(vec![Failure::ContextNotReached, Failure::LowDisk, Failure::Busy]),
     ]
 }
 
 fn reply() -> impl Strategy<Value = ReplicaReply> {
-    let answer = (dot(), context(), any::<(u32, u8, u8)>())
-        .prop_map(|(dot, context, (siblings, acks, n))| WriteAnswer { dot, context, siblings, acks, n });
+    let answer = (dot(), context(), any::<(u32, u64, u64, u8, u8)>()).prop_map(
+        |(dot, context, (siblings, modified_us, expires_us, acks, n))| WriteAnswer {
+            dot,
+            context,
+            siblings,
+            modified_us,
+            expires_us,
+            acks,
+            n,
+        },
+    );
     let value = prop_oneof![
         Just(ReplicaValue::Missing),
         any::<u64>().prop_map(ReplicaValue::Digest),

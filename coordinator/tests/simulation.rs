@@ -12,8 +12,8 @@ use rondo_coordinator::{Failure, Outcome, QuorumChoice, ReadRequest, WriteReques
 use rondo_ring::ReplicationFactor;
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::{BlindPut, Change};
-use rondo_storage::versions::{CausalContext, Metadata, Object};
+use rondo_storage::store::{BlindPut, Change, Condition};
+use rondo_storage::versions::{CausalContext, Conflict, Metadata, Object};
 use sim::Sim;
 
 const N: u8 = 3;
@@ -47,6 +47,14 @@ fn a_context(sim: &mut Sim, key: &Key) -> Option<CausalContext> {
     known.get(pick).cloned()
 }
 
+fn a_condition(sim: &mut Sim) -> Option<Condition> {
+    match sim.random.below(12) {
+        0 => Some(Condition::Absent),
+        1 => Some(Condition::Present),
+        _ => None,
+    }
+}
+
 fn count(sim: &mut Sim) -> (QuorumChoice, u8) {
     match sim.random.below(5) {
         0 => (QuorumChoice::One, 1),
@@ -56,13 +64,34 @@ fn count(sim: &mut Sim) -> (QuorumChoice, u8) {
     }
 }
 
-fn write(sim: &mut Sim, node: usize, key: &Key, (w, required): (QuorumChoice, u8), timeout: Duration) {
+fn write(sim: &mut Sim, node: usize, key: &Key, w: (QuorumChoice, u8), timeout: Duration) {
+    write_if(sim, node, key, None, w, timeout);
+}
+
+fn write_if(
+    sim: &mut Sim,
+    node: usize,
+    key: &Key,
+    condition: Option<Condition>,
+    (w, required): (QuorumChoice, u8),
+    timeout: Duration,
+) {
     let label = Bytes::from(format!("write {}", sim.serial()));
     let context = if sim.random.chance(500) { a_context(sim, key) } else { None };
     let blind = if sim.random.chance(300) { BlindPut::Sibling } else { BlindPut::Overwrite };
     let value = (!sim.random.chance(150)).then(|| label.clone());
     let metadata = Metadata { content_type: label.clone(), ..Metadata::default() };
-    let change = Change { context, blind, value, metadata, siblings_max: 6, durability: Durability::Fsync };
+    let change = Change {
+        context,
+        blind,
+        conflict: Conflict::Siblings,
+        condition,
+        value,
+        metadata,
+        ttl: None,
+        siblings_max: 6,
+        durability: Durability::Fsync,
+    };
     let (deadline, origin) = (sim.now + timeout, sim.write_id());
     let request = WriteRequest { key: key.clone(), change, n: n(), w, deadline, origin };
     let (now, id) = (sim.now, sim.next_id());
@@ -111,7 +140,10 @@ fn one_run(seed: u64) -> Sim {
             let choice = count(&mut sim);
             match sim.random.below(2) {
                 _ if !sim.serves(node) => {}
-                0 => write(&mut sim, node, &key, choice, timeout),
+                0 => {
+                    let condition = a_condition(&mut sim);
+                    write_if(&mut sim, node, &key, condition, choice, timeout);
+                }
                 _ => read(&mut sim, node, &key, choice, timeout),
             }
         }
@@ -147,7 +179,7 @@ fn heals(sim: &mut Sim) {
 #[test]
 fn the_invariants_hold_in_every_run() {
     let (mut repairs, mut fetches, mut forwards, mut siblings) = (0, 0, 0, 0);
-    let (mut succeeded, mut timed_out, mut unavailable, mut not_applied) = (0, 0, 0, 0);
+    let (mut succeeded, mut timed_out, mut unavailable, mut not_applied, mut failed_conditions) = (0, 0, 0, 0, 0);
     for seed in 0..600 {
         let named = Seed(seed);
         let mut sim = one_run(seed);
@@ -159,13 +191,15 @@ fn the_invariants_hold_in_every_run() {
             match result {
                 Ok(()) => succeeded += 1,
                 Err(Failure::TimedOut { .. }) => timed_out += 1,
+                Err(Failure::ConditionFailed { .. }) => failed_conditions += 1,
                 Err(Failure::Unavailable { outcome: Outcome::NotApplied, .. }) => not_applied += 1,
                 Err(_) => unavailable += 1,
             }
         }
         drop(named);
     }
-    let happened = [repairs, fetches, forwards, siblings, succeeded, timed_out, unavailable, not_applied];
+    let happened =
+        [repairs, fetches, forwards, siblings, succeeded, timed_out, unavailable, not_applied, failed_conditions];
     assert!(happened.iter().all(|&times| times > 50), "a vacuous simulation: {happened:?}");
 }
 

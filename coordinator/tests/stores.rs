@@ -17,11 +17,17 @@ use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFa
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::engine::memory::MemoryEngine;
-use rondo_storage::store::{BlindPut, Change, Store, Stored, WallClock};
-use rondo_storage::versions::{ActorId, CausalContext, Metadata};
+use rondo_storage::store::{BlindPut, Change, Condition, Store, Stored, Ttl, WallClock};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, ETag, Metadata};
 
 /// A clock that goes on by a microsecond whenever it is asked.
 struct Ticks(Mutex<u64>);
+
+impl Ticks {
+    fn step(&self, us: u64) {
+        *self.0.lock().unwrap() += us;
+    }
+}
 
 impl WallClock for Ticks {
     fn now_us(&self) -> u64 {
@@ -34,6 +40,8 @@ impl WallClock for Ticks {
 struct Cluster {
     layout: Arc<Layout>,
     stores: Vec<Store>,
+    /// One for each store.
+    clocks: Vec<Arc<Ticks>>,
     /// Cannot be reached; the others do not know yet.
     away: Option<NodeId>,
 }
@@ -43,9 +51,12 @@ impl Cluster {
         let (q, n) = (PartitionCount::new(8).unwrap(), ReplicationFactor::new(3).unwrap());
         let members = (1..=3).map(|i| Member { id: NodeId(i), zone: "z".into(), weight: 1 }).collect();
         let layout = Arc::new(Layout::found(members, q, n).unwrap());
-        let clock = Arc::new(Ticks(Mutex::new(1_000_000)));
-        let store = |i| Store::over(Arc::new(MemoryEngine::new()), clock.clone(), ActorId(i), q);
-        Self { layout, stores: (1..=3).map(store).collect(), away: None }
+        // A second apart.
+        let clocks: Vec<_> = (1..=3).map(|i| Arc::new(Ticks(Mutex::new(1_000_000 * i)))).collect();
+        let store =
+            |(clock, i): (&Arc<Ticks>, u64)| Store::over(Arc::new(MemoryEngine::new()), clock.clone(), ActorId(i), q);
+        let stores = clocks.iter().zip(1..).map(store).collect();
+        Self { layout, stores, clocks, away: None }
     }
 
     fn view(&self, node: u128) -> View {
@@ -116,14 +127,10 @@ impl Cluster {
     }
 
     fn put(&self, node: u128, value: Option<&str>, context: Option<CausalContext>) -> Result<WriteAnswer, Failure> {
-        let change = Change {
-            context,
-            blind: BlindPut::Overwrite,
-            value: value.map(|v| Bytes::from(v.to_owned())),
-            metadata: Metadata::default(),
-            siblings_max: 100,
-            durability: Durability::Fsync,
-        };
+        self.write(node, Change { context, ..change(value) })
+    }
+
+    fn write(&self, node: u128, change: Change) -> Result<WriteAnswer, Failure> {
         let origin = Origin::Client { write_id: NonZeroU64::MIN };
         let (n, w, deadline) = (self.layout.n(), QuorumChoice::Quorum, Duration::from_secs(5));
         let request = WriteRequest { key: key(), change, n, w, deadline, origin };
@@ -169,6 +176,20 @@ impl Cluster {
 
 fn key() -> Key {
     Key::new("fruit", "apple").unwrap()
+}
+
+fn change(value: Option<&str>) -> Change {
+    Change {
+        context: None,
+        blind: BlindPut::Overwrite,
+        conflict: Conflict::Siblings,
+        condition: None,
+        value: value.map(|v| Bytes::from(v.to_owned())),
+        metadata: Metadata::default(),
+        ttl: None,
+        siblings_max: 100,
+        durability: Durability::Fsync,
+    }
 }
 
 #[test]
@@ -234,4 +255,62 @@ fn a_lonely_owner_says_unknown_because_it_has_the_write() {
     let outcome = Outcome::Unknown;
     let alone = Err(Failure::Unavailable { required: 2, acked: 1, n: 3, outcome });
     assert_eq!(cluster.put(1, Some("green"), None), alone);
+}
+
+/// C5, and the expiry that its coordinator computed once: the same bytes everywhere, filtered after the merge by
+/// whoever asks, whatever his own clock said when the value was written.
+#[test]
+fn an_expiry_is_the_same_on_every_replica_and_takes_part_in_the_merge() {
+    let mut cluster = Cluster::new();
+    cluster.clocks[0].step(3_600_000_000);
+    cluster.put(2, Some("older"), None).unwrap();
+    cluster.away = Some(NodeId(3));
+    let written = cluster.write(1, Change { ttl: Ttl::new(10).ok(), ..change(Some("short")) }).unwrap();
+    assert_eq!(written.expires_us, written.modified_us + 10_000_000);
+    cluster.away = None;
+    for node in 1..=3 {
+        let read = cluster.get(node, QuorumChoice::All).unwrap().object;
+        let shown = |now_us| read.live(now_us).map(|s| s.metadata.expires_us).collect::<Vec<_>>();
+        assert_eq!(shown(written.expires_us - 1), [written.expires_us], "at node {node}");
+        assert!(shown(written.expires_us).is_empty(), "the older value does not come back");
+    }
+    let held = |node| cluster.store(NodeId(node)).read(&key());
+    assert!(held(1) == held(2) && held(2) == held(3), "byte-equal replicas");
+}
+
+/// Expired by its coordinator's clock: created again there, and one version is left at every node.
+#[test]
+fn what_has_expired_may_be_created_again() {
+    let cluster = Cluster::new();
+    let create = |value| Change { condition: Some(Condition::Absent), ttl: Ttl::new(10).ok(), ..change(Some(value)) };
+    let first = cluster.write(1, create("first")).unwrap();
+    let taken = Err(Failure::ConditionFailed { etag: ETag::of([first.dot]), context: first.context.clone() });
+    assert_eq!(cluster.write(2, create("second")), taken);
+    cluster.clocks[1].step(60_000_000);
+    let second = cluster.write(2, create("second")).unwrap();
+    for node in 1..=3 {
+        let read = cluster.get(node, QuorumChoice::All).unwrap().object;
+        assert_eq!(read.dots().collect::<Vec<_>>(), [second.dot], "at node {node}");
+    }
+}
+
+/// Two writes that did not know of each other: every node shows the later one, though the merge keeps both.
+#[test]
+fn of_two_last_writers_every_node_shows_the_same() {
+    let mut cluster = Cluster::new();
+    let lww = |value| Change { conflict: Conflict::Lww, ..change(Some(value)) };
+    cluster.away = Some(NodeId(2));
+    cluster.write(1, lww("early")).unwrap();
+    cluster.away = Some(NodeId(1));
+    // Node 3 has the first write, node 2 has not.
+    cluster.clocks[1].step(5_000_000);
+    let late = cluster.write(2, lww("late")).unwrap();
+    cluster.away = None;
+    for node in 1..=3 {
+        let read = cluster.get(node, QuorumChoice::All).unwrap().object;
+        assert_eq!(read.siblings.len(), 2, "both are kept");
+        assert_eq!(read.shown(0, Conflict::Lww).map(|s| s.dot).collect::<Vec<_>>(), [late.dot]);
+    }
+    assert_eq!(cluster.write(1, lww("after both")).unwrap().siblings, 1);
+    assert_eq!(cluster.values(2), ["after both"]);
 }

@@ -17,6 +17,7 @@ mod admission;
 mod body;
 mod buckets;
 mod cluster;
+mod conditions;
 mod connection;
 mod guard;
 mod head;

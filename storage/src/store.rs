@@ -13,6 +13,7 @@
 //! ([`Store::record_start`] there), serve. [`Store::tick`] once a second, [`Store::close`] at the end.
 
 mod clock;
+mod condition;
 mod digests;
 mod directory;
 mod error;
@@ -31,6 +32,7 @@ mod starts;
 mod status;
 mod stripes;
 mod trust;
+mod ttl;
 mod write;
 
 use std::path::Path;
@@ -41,16 +43,18 @@ use parking_lot::Mutex;
 use rondo_ring::{NodeId, PartitionCount, PartitionId, Token};
 use smallvec::smallvec;
 
+pub use condition::Condition;
 pub use directory::{DataDirectory, FORMAT};
 pub use error::{DirectoryError, StoreError};
 pub use rebuild::Rebuild;
 pub use scan::ScanPage;
 pub use starts::{Start, StartHistory, StartVerdict, judge_start};
 pub use status::StoreStatus;
+pub use ttl::{Ttl, TtlError};
 
 use crate::Key;
 use crate::engine::{DiskEngine, Durability, Engine, EngineError, EngineOptions, Keyspace, Write};
-use crate::versions::{ActorId, CausalContext, Dot, Metadata, Object};
+use crate::versions::{ActorId, CausalContext, Conflict, Dot, Metadata, Object};
 use home::Home;
 use merkle::{InFlight, Trees};
 use session::Session;
@@ -80,10 +84,16 @@ pub struct Change {
     pub context: Option<CausalContext>,
     /// For a blind write.
     pub blind: BlindPut,
+    /// Of the bucket. The last writer replaces what the coordinating owner holds, whatever its context.
+    pub conflict: Conflict,
+    /// What must be so, or nothing is written.
+    pub condition: Option<Condition>,
     /// `None`: a delete. A blind delete removes what the coordinating owner holds whatever `blind` says.
     pub value: Option<Bytes>,
-    /// `modified_us` is set by the store.
+    /// `modified_us` and `expires_us` are set by the store.
     pub metadata: Metadata,
+    /// How long a value lives; `None`: for ever. A delete is remembered whatever it says.
+    pub ttl: Option<Ttl>,
     /// A write that would leave more is refused.
     pub siblings_max: u16,
     /// What the acknowledgement means.
@@ -99,8 +109,12 @@ pub struct Updated {
     pub dot: Dot,
     /// For the answer (V6).
     pub context: CausalContext,
-    /// Live versions after the write, this one included (tombstones and expired ones do not count).
+    /// Versions shown after the write, this one included (tombstones and expired ones do not count).
     pub siblings: usize,
+    /// When it was written, µs since 1970.
+    pub modified_us: u64,
+    /// When it expires, µs since 1970; 0: never.
+    pub expires_us: u64,
 }
 
 /// What this disk knows of a key.

@@ -10,7 +10,10 @@
 //! - **V4** Two siblings are concurrent: no write that saw another version leaves it beside itself: no false sibling.
 //! - **V5** The same state has the same bytes on every replica: digests may be compared.
 //! - **V6** The context of a write's answer never covers a sibling its client has not seen.
+//! - **V7** What a bucket of the last writer shows is decided by the set of siblings alone, tombstones and expired
+//!   versions included: the same state shows the same version, whatever the order of the merges that led to it.
 
+pub mod conflict;
 pub mod context;
 pub mod dot;
 pub mod envelope;
@@ -19,6 +22,7 @@ pub mod object;
 pub mod token;
 mod wire;
 
+pub use conflict::Conflict;
 pub use context::CausalContext;
 pub use dot::{ActorId, Dot};
 pub use envelope::EnvelopeError;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::Rng;
 use rondo_storage::engine::{Batch, Durability, Engine, EngineError, Keyspace, MemoryEngine, Write};
-use rondo_storage::store::{Change, Merged, StoreError, Stored};
-use rondo_storage::versions::{CausalContext, Metadata};
+use rondo_storage::store::{Change, Merged, StoreError, Stored, Ttl};
+use rondo_storage::versions::CausalContext;
 use store_support::*;
 
 fn engine() -> Arc<MemoryEngine> {
@@ -98,16 +98,15 @@ fn too_many_siblings_are_refused_with_the_context_that_resolves_them() {
 
 #[test]
 fn expired_versions_count_for_nothing_and_do_not_pile_up() {
-    let store = store_over(&engine(), 1);
-    let expired = |value: &str| Change {
-        metadata: Metadata { expires_us: NOW_US, ..Metadata::default() },
-        siblings_max: 3,
-        ..sibling(value)
-    };
+    let clock = TestClock::at(NOW_US);
+    let store = store_at(&engine(), &clock, 1);
+    let short = |value: &str| Change { ttl: Ttl::new(1).ok(), siblings_max: 3, ..sibling(value) };
     for n in 0..20 {
-        assert_eq!(write(&store, &key("a"), expired(&n.to_string())).siblings, 0);
+        clock.set(NOW_US + n * 1_000_000);
+        assert_eq!(write(&store, &key("a"), short(&n.to_string())).siblings, 1, "those before have expired");
     }
     assert!(object(&store, &key("a")).siblings.len() <= 3);
+    clock.set(NOW_US + 20_000_000);
     assert_eq!(write(&store, &key("a"), Change { siblings_max: 3, ..sibling("live") }).siblings, 1);
 }
 

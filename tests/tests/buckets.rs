@@ -84,10 +84,11 @@ fn every_bad_field_is_named_and_none_is_applied() {
     let cluster = Cluster::start(1);
     let node = &cluster[0];
     let before = properties(node, "b");
-    let bad = json!({"n": 9, "w": "most", "colour": 1, "ttl": "1h", "durability": "maybe", "max_siblings": 0, "r": 1});
+    let bad = json!({"n": 9, "w": "most", "colour": 1, "ttl": "1w", "durability": "maybe", "max_siblings": 0, "r": 1,
+        "conflict": "last", "quorum": "sloppy", "mode": "linearizable"});
     let problem = set(node, "b", &bad).problem(400);
     let named: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
-    for field in ["n", "w", "colour", "ttl", "durability", "max_siblings"] {
+    for field in ["n", "w", "colour", "ttl", "durability", "max_siblings", "conflict", "quorum", "mode"] {
         assert!(named.contains(&field), "{field} is not named: {problem}");
         assert!(problem["parameter"].as_str().unwrap().contains(field), "{problem}");
     }

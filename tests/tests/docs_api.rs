@@ -67,9 +67,10 @@ fn the_examples_work_as_they_stand() {
     cluster.settled(&[0, 1, 2], "healthy");
     let api = run("docs/api.md", &cluster);
     // What the page shows as errors, and nothing else: a bad w, an unknown parameter, a missing key; a conflict, once
-    // in full and once for its context.
+    // in full and once for its context; a key that is created twice.
     assert_eq!((count(&api, 400), count(&api, 404), count(&api, 409)), (2, 1, 2), "{api:?}");
-    assert!(api.iter().all(|status| [200, 201, 204, 400, 404, 409].contains(status)), "{api:?}");
+    assert_eq!(count(&api, 412), 1, "{api:?}");
+    assert!(api.iter().all(|status| [200, 201, 204, 400, 404, 409, 412].contains(status)), "{api:?}");
     assert!(count(&api, 201) == 1 && count(&api, 204) >= 6, "{api:?}");
     for document in ["README.md", "docs/consistency.md"] {
         let statuses = run(document, &cluster);

@@ -54,6 +54,12 @@ impl SimStore {
             return Err(StoreError::Damaged);
         }
         let mut object = self.newest(key);
+        match &change.condition {
+            Some(condition) if !condition.holds(&object, now_us, change.conflict) => {
+                return self.written_before(key, object, &change, now_us);
+            }
+            _ => {}
+        }
         let blind = match (change.blind, &change.value) {
             (BlindPut::Sibling, Some(_)) => CausalContext::default(),
             (BlindPut::Overwrite, _) | (_, None) => object.context.clone(),
@@ -68,7 +74,31 @@ impl SimStore {
             return Err(StoreError::TooManySiblings { count: siblings, max: change.siblings_max, context });
         }
         let context = object.answer_context(&seen, dot);
-        let updated = Updated { object: object.encode(), dot, context, siblings };
+        let updated = Updated { object: object.encode(), dot, context, siblings, modified_us: now_us, expires_us: 0 };
+        Ok((updated, self.queue(key, object), seen))
+    }
+
+    /// A condition that failed: on what the same request wrote, or on something else.
+    fn written_before(
+        &mut self,
+        key: &Key,
+        object: Object,
+        change: &Change,
+        now_us: u64,
+    ) -> Result<(Updated, Commit, CausalContext), StoreError> {
+        let seen = change.context.clone().unwrap_or_default();
+        let Some(own) = object.written_as(change.metadata.write_id) else {
+            let (etag, context) = (object.etag(now_us, change.conflict), object.context.clone());
+            return Err(StoreError::ConditionFailed { etag, context });
+        };
+        let updated = Updated {
+            object: object.encode(),
+            dot: own.dot,
+            context: object.answer_context(&seen, own.dot),
+            siblings: object.live(now_us).count(),
+            modified_us: own.metadata.modified_us,
+            expires_us: own.metadata.expires_us,
+        };
         Ok((updated, self.queue(key, object), seen))
     }
 

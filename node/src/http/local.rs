@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use rondo_storage::store::{Store, Stored};
-use rondo_storage::versions::{ETag, Object, Sibling};
+use rondo_storage::versions::{Conflict, ETag, Object, Sibling};
 
 use crate::http::path::{self, Named};
 use crate::http::problem::{Kind, Problem};
@@ -22,12 +22,13 @@ pub(crate) async fn read(State(surface): State<Arc<Surface>>, request: Request) 
         return Err(Problem::new(Kind::BadRequest, "a bucket and a key are needed").naming("key", ""));
     };
     let service = surface.service();
-    let n = service.bucket(key.bucket()).n;
-    let owner = service.view().is_some_and(|view| view.owners(key.token(), n).contains(&service.node_id()));
+    let bucket = service.bucket(key.bucket());
+    let owner = service.view().is_some_and(|view| view.owners(key.token(), bucket.n).contains(&service.node_id()));
     let stored = service.store().read(&key);
     let object = Store::decode(&stored);
     let context = object.as_ref().and_then(|object| Some(service.tokens()?.seal(&key, &object.context)));
-    let held = Held { owner, damaged: matches!(stored, Stored::Unknown(_)), object, context };
+    let conflict = bucket.conflict;
+    let held = Held { owner, damaged: matches!(stored, Stored::Unknown(_)), conflict, object, context };
     Ok(with_type("application/json", held.json(service.wall_us())))
 }
 
@@ -35,6 +36,8 @@ struct Held {
     owner: bool,
     /// What is here cannot be read, or may be less than was acknowledged: it counts as no vote.
     damaged: bool,
+    /// What the bucket shows of it.
+    conflict: Conflict,
     object: Option<Object>,
     context: Option<String>,
 }
@@ -43,8 +46,8 @@ impl Held {
     fn json(&self, now_us: u64) -> Bytes {
         let mut out = vec![b'{'];
         push(&mut out, "found", &self.object.is_some());
-        let live = self.object.iter().flat_map(|object| object.live(now_us)).map(|sibling| sibling.dot);
-        let etag = ETag::of(live).map(|etag| etag.to_string());
+        let etag = self.object.as_ref().and_then(|object| object.etag(now_us, self.conflict));
+        let etag = etag.as_ref().map(ETag::as_str);
         out.push(b',');
         push(&mut out, "owner", &self.owner);
         // This release keeps no hints.
@@ -101,7 +104,8 @@ mod tests {
 
     #[test]
     fn nothing_found_has_the_public_shape() {
-        let held = Held { owner: true, damaged: false, object: None, context: None };
+        let conflict = Conflict::Siblings;
+        let held = Held { owner: true, damaged: false, conflict, object: None, context: None };
         let expected = json!({"found":false,"owner":true,"hint_for":null,"damaged":false,"etag":null,"context":null,
             "versions":[]});
         assert_eq!(shown(&held), expected);
@@ -112,7 +116,8 @@ mod tests {
         let mut object = Object::default();
         written(&mut object, 7, Some(b"v"));
         written(&mut object, 8, None);
-        let held = Held { owner: false, damaged: true, object: Some(object), context: Some("t".into()) };
+        let conflict = Conflict::Siblings;
+        let held = Held { owner: false, damaged: true, conflict, object: Some(object), context: Some("t".into()) };
         let shown = shown(&held);
         assert_eq!((&shown["found"], &shown["damaged"], &shown["etag"]), (&json!(true), &json!(true), &json!("ab-7")));
         let expected = json!({"dot":{"actor":"00000000000000ab","counter":7},"etag":"ab-7","deleted":false,

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use rondo_coordinator::{Bucket, Failure, Now, Outcome};
 use rondo_storage::Key;
-use rondo_storage::versions::{CausalContext, ContextTokens};
+use rondo_storage::versions::{CausalContext, ContextTokens, ETag};
 use tokio::time::Instant;
 
 use crate::http::params::{Choices, RondoHeaders};
@@ -51,6 +51,9 @@ impl Asked {
     pub(crate) fn new(surface: &Surface, key: Key, parts: &Parts, query: &Query<'_>) -> Result<Self, Problem> {
         let headers = RondoHeaders::read(&parts.headers)?;
         let bucket = surface.service().bucket(key.bucket());
+        if !matches!(parts.method, Method::PUT | Method::POST) {
+            headers.refuse_ttl()?;
+        }
         let choices = headers.choices(query, &bucket, surface.limits())?;
         // Before the cluster is found nothing is begun: an owner that is starting is not one that is busy.
         let write = !matches!(parts.method, Method::GET | Method::HEAD);
@@ -118,6 +121,7 @@ pub(crate) fn failed(failure: Failure, asked: &Asked, write: Write) -> Problem {
             Problem::new(Kind::ContextNotReached, "no owner that can be reached has the write that Rondo-Context names")
         }
         Failure::TooManySiblings { count, max, context } => too_many_siblings(count, max, &context, asked),
+        Failure::ConditionFailed { etag, context } => condition_failed(etag.as_ref(), &context, asked),
         Failure::LowDisk => telling(
             Problem::new(Kind::LowDisk, "this node's disk is nearly full; nothing was written, reads go on"),
             Outcome::NotApplied,
@@ -140,6 +144,21 @@ fn too_many_siblings(count: u32, max: u16, context: &CausalContext, asked: &Aske
     let detail =
         format!("{count} versions would remain and {max} are allowed; write with this context to resolve them");
     Problem::new(Kind::TooManySiblings, detail).member("context", &token).header(CONTEXT, header_text(token))
+}
+
+/// 412 with what the next attempt needs: what is there, in headers and body.
+fn condition_failed(etag: Option<&ETag>, context: &CausalContext, asked: &Asked) -> Problem {
+    let token = asked.tokens.seal(&asked.key, context);
+    let detail = match etag {
+        Some(_) => "what is there has another ETag; read it, or write with its ETag or context",
+        None => "nothing is there",
+    };
+    let problem = Problem::new(Kind::ConditionFailed, detail).member("etag", &etag.map(ETag::as_str));
+    let problem = problem.member("context", &token).header(CONTEXT, header_text(token));
+    match etag.map(|etag| quoted(etag.as_str())) {
+        Some((name, value)) => problem.header(name, value),
+        None => problem,
+    }
 }
 
 fn shown_duration(duration: Duration) -> String {

@@ -5,9 +5,10 @@ use http::request::Parts;
 use rondo_storage::Key;
 use rondo_storage::versions::Metadata;
 
+use crate::http::conditions;
 use crate::http::objects::{Answer, Asked, SIBLINGS};
-use crate::http::objects_put::{acknowledged, carry_out};
-use crate::http::params::{refuse_conditions, refuse_metadata};
+use crate::http::objects_put::{Writing, acknowledge, carry_out, empty};
+use crate::http::params::refuse_metadata;
 use crate::http::query::{Known, Query};
 use crate::http::surface::Surface;
 
@@ -18,11 +19,13 @@ const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout"], flags: &[
 pub(crate) async fn delete(surface: &Surface, key: Key, parts: &Parts) -> Answer {
     let _admitted = surface.admission().admit()?;
     let query = Query::parse(parts.uri.query(), &KNOWN)?;
-    refuse_conditions(&parts.headers)?;
+    let condition = conditions::of_delete(&parts.headers)?;
     refuse_metadata(&parts.headers)?;
     let asked = Asked::new(surface, key, parts, &query)?;
-    let written = carry_out(surface, &asked, None, Metadata::default()).await?;
-    let mut response = acknowledged(&asked, &written);
+    let writing = Writing { value: None, metadata: Metadata::default(), condition };
+    let written = carry_out(surface, &asked, writing).await?;
+    let mut response = empty();
+    acknowledge(&mut response, &asked, &written);
     if written.siblings > 0 {
         response.headers_mut().insert(SIBLINGS, HeaderValue::from(written.siblings));
     }

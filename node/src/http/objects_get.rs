@@ -51,7 +51,7 @@ fn refuse_if_match(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn answer(asked: &Asked, read: &ReadAnswer, now_us: u64, shape: Shape, known: &Unchanged<'_>) -> Answer {
-    let live: SmallVec<[&Sibling; 4]> = read.object.live(now_us).collect();
+    let live: SmallVec<[&Sibling; 4]> = read.object.shown(now_us, asked.bucket.conflict).collect();
     let Some(etag) = ETag::of(live.iter().map(|sibling| sibling.dot)) else {
         return Err(missing(asked, read));
     };
@@ -111,7 +111,8 @@ fn list(token: &str, live: &[&Sibling], unchanged: bool) -> Response<Full<Bytes>
     response
 }
 
-fn value(sibling: &Sibling, unchanged: bool) -> Response<Full<Bytes>> {
+/// One version as it was stored, or 304.
+pub(crate) fn value(sibling: &Sibling, unchanged: bool) -> Response<Full<Bytes>> {
     let metadata = &sibling.metadata;
     let mut response = match &sibling.value {
         Some(value) if !unchanged => Response::new(Full::new(value.clone())),

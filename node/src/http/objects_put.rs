@@ -11,13 +11,15 @@ use hyper::body::Incoming;
 use rondo_coordinator::WriteAnswer;
 use rondo_coordinator::put::{Origin, WriteRequest};
 use rondo_storage::Key;
-use rondo_storage::store::Change;
-use rondo_storage::versions::{ETag, Metadata};
+use rondo_storage::store::{Change, Condition};
+use rondo_storage::versions::{ETag, Metadata, Sibling};
 use smallvec::SmallVec;
 
 use crate::http::body::{self, BodyLimits};
+use crate::http::conditions::{self, PREFERENCE_APPLIED, REPRESENTATION, Returns};
 use crate::http::objects::{self, Answer, Asked, CONTEXT, SIBLINGS};
-use crate::http::params::{self, refuse_conditions};
+use crate::http::objects_get;
+use crate::http::params;
 use crate::http::path;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::{Known, Query};
@@ -33,19 +35,34 @@ const TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// `PUT /v1/kv/{bucket}/{key...}`
 pub(crate) async fn put(surface: &Surface, key: Key, parts: &Parts, incoming: &mut Incoming) -> Answer {
-    let (asked, written) = write(surface, key, parts, incoming).await?;
-    Ok(answer(StatusCode::NO_CONTENT, &asked, &written))
+    let condition = conditions::of_put(&parts.headers)?;
+    let put = write(surface, key, parts, incoming, condition).await?;
+    let (code, response) = match &put.representation {
+        Some(stored) => (StatusCode::OK, represented(stored)),
+        None => (StatusCode::NO_CONTENT, empty()),
+    };
+    Ok(answer(code, response, &put))
 }
 
 /// `POST /v1/kv/{bucket}`: keys begin with the time, so that they list in the order of their making.
 pub(crate) async fn post(surface: &Surface, bucket: &str, parts: &Parts, incoming: &mut Incoming) -> Answer {
     let chosen = format!("{:014x}{:016x}", surface.service().wall_us(), surface.ids().number());
     let key = Key::new(bucket, &chosen).map_err(path::refused)?;
-    let (asked, written) = write(surface, key, parts, incoming).await?;
-    let mut response = answer(StatusCode::CREATED, &asked, &written);
+    conditions::refuse_any(&parts.headers)?;
+    let put = write(surface, key, parts, incoming, None).await?;
+    let response = put.representation.as_ref().map_or_else(empty, represented);
+    let mut response = answer(StatusCode::CREATED, response, &put);
     let location = format!("{}{bucket}/{chosen}", super::surface::OBJECTS);
     response.headers_mut().insert(LOCATION, objects::header_text(location));
     Ok(response)
+}
+
+/// A write that succeeded.
+struct Put {
+    asked: Asked,
+    written: WriteAnswer,
+    /// What was stored, where the client wants to see it.
+    representation: Option<Sibling>,
 }
 
 async fn write(
@@ -53,13 +70,10 @@ async fn write(
     key: Key,
     parts: &Parts,
     incoming: &mut Incoming,
-) -> Result<(Asked, WriteAnswer), Problem> {
+    condition: Option<Condition>,
+) -> Result<Put, Problem> {
     let _admitted = surface.admission().admit()?;
     let query = Query::parse(parts.uri.query(), &KNOWN)?;
-    if let Some(ttl) = query.get("ttl") {
-        return Err(Problem::later("ttl", ttl));
-    }
-    refuse_conditions(&parts.headers)?;
     let asked = Asked::new(surface, key, parts, &query)?;
     let metadata = metadata(&parts.headers)?;
     let mut held = surface.admission().hold();
@@ -69,24 +83,38 @@ async fn write(
         stall: surface.limits().body_stall(),
     };
     let value = body::collect(incoming, limits, &mut held).await?;
-    let written = carry_out(surface, &asked, Some(value), metadata).await?;
-    Ok((asked, written))
+    let wanted = (Returns::read(&parts.headers) == Returns::Representation).then(|| (value.clone(), metadata.clone()));
+    let written = carry_out(surface, &asked, Writing { value: Some(value), metadata, condition }).await?;
+    let representation = wanted.map(|(value, metadata)| stored(value, metadata, &written));
+    Ok(Put { asked, written, representation })
+}
+
+fn stored(value: Bytes, metadata: Metadata, written: &WriteAnswer) -> Sibling {
+    let WriteAnswer { dot, modified_us, expires_us, .. } = *written;
+    Sibling { dot, value: Some(value), metadata: Metadata { modified_us, expires_us, ..metadata } }
+}
+
+/// What a write brings.
+pub(crate) struct Writing {
+    /// `None`: a delete.
+    pub(crate) value: Option<Bytes>,
+    pub(crate) metadata: Metadata,
+    pub(crate) condition: Option<Condition>,
 }
 
 /// Hands a write or (without a value) a delete to the coordinator.
-pub(crate) async fn carry_out(
-    surface: &Surface,
-    asked: &Asked,
-    value: Option<Bytes>,
-    mut metadata: Metadata,
-) -> Result<WriteAnswer, Problem> {
+pub(crate) async fn carry_out(surface: &Surface, asked: &Asked, writing: Writing) -> Result<WriteAnswer, Problem> {
+    let Writing { value, mut metadata, condition } = writing;
     let bucket = &asked.bucket;
     metadata.write_id = asked.write_id.map_or(0, NonZeroU64::get);
     let change = Change {
         context: asked.context.clone(),
         blind: bucket.blind_put,
+        conflict: bucket.conflict,
+        condition,
         value,
         metadata,
+        ttl: asked.choices.ttl,
         siblings_max: bucket.max_siblings,
         durability: bucket.durability,
     };
@@ -102,8 +130,9 @@ pub(crate) async fn carry_out(
     written.map_err(|failure| objects::failed(failure, asked, objects::Write::Yes))
 }
 
-fn answer(status: StatusCode, asked: &Asked, written: &WriteAnswer) -> Response<Full<Bytes>> {
-    let mut response = acknowledged(asked, written);
+fn answer(status: StatusCode, mut response: Response<Full<Bytes>>, put: &Put) -> Response<Full<Bytes>> {
+    let written = &put.written;
+    acknowledge(&mut response, &put.asked, written);
     *response.status_mut() = status;
     if let Some(etag) = ETag::of([written.dot]) {
         response.headers_mut().extend([objects::quoted(etag.as_str())]);
@@ -114,14 +143,24 @@ fn answer(status: StatusCode, asked: &Asked, written: &WriteAnswer) -> Response<
     response
 }
 
-/// What PUT and DELETE answer alike.
-pub(crate) fn acknowledged(asked: &Asked, written: &WriteAnswer) -> Response<Full<Bytes>> {
+/// 204 without headers.
+pub(crate) fn empty() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
-    objects::counted(&mut response, written.acks, written.n);
+    response
+}
+
+fn represented(stored: &Sibling) -> Response<Full<Bytes>> {
+    let mut response = objects_get::value(stored, false);
+    response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(REPRESENTATION));
+    response
+}
+
+/// The headers that PUT and DELETE have alike.
+pub(crate) fn acknowledge(response: &mut Response<Full<Bytes>>, asked: &Asked, written: &WriteAnswer) {
+    objects::counted(response, written.acks, written.n);
     let token = asked.tokens.seal(&asked.key, &written.context);
     response.headers_mut().insert(CONTEXT, objects::header_text(token));
-    response
 }
 
 fn metadata(headers: &HeaderMap) -> Result<Metadata, Problem> {

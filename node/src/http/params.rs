@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, HeaderName, IF_MATCH, IF_NONE_MATCH};
+use http::header::{ACCEPT, HeaderName};
 use rondo_coordinator::{Bucket, QuorumChoice, Use};
+use rondo_storage::store::{Ttl, TtlError};
 
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
@@ -20,6 +21,7 @@ pub(crate) struct RondoHeaders<'a> {
     w: Option<&'a str>,
     quorum: Option<&'a str>,
     timeout: Option<&'a str>,
+    ttl: Option<&'a str>,
     /// The token of an earlier answer.
     pub(crate) context: Option<&'a str>,
 }
@@ -30,6 +32,8 @@ pub(crate) struct Choices {
     pub(crate) r: QuorumChoice,
     pub(crate) w: QuorumChoice,
     pub(crate) timeout: Duration,
+    /// Of the value that a request stores.
+    pub(crate) ttl: Option<Ttl>,
 }
 
 impl<'a> RondoHeaders<'a> {
@@ -44,8 +48,7 @@ impl<'a> RondoHeaders<'a> {
                 "quorum" => &mut read.quorum,
                 "timeout" => &mut read.timeout,
                 "context" => &mut read.context,
-                "ttl" if value.is_empty() => continue,
-                "ttl" => return Err(Problem::later("Rondo-Ttl", &String::from_utf8_lossy(value.as_bytes()))),
+                "ttl" => &mut read.ttl,
                 _ if short.starts_with("meta-") => continue,
                 _ => return Err(unknown(name)),
             };
@@ -74,11 +77,23 @@ impl<'a> RondoHeaders<'a> {
         let timeout = either(("Rondo-Timeout", self.timeout), ("timeout", query.get("timeout")), |text| {
             duration_ms(text).filter(|ms| *ms <= max).ok_or_else(|| timeout_allowed(max))
         })?;
+        let ttl = either(("Rondo-Ttl", self.ttl), ("ttl", query.get("ttl")), |text| {
+            text.parse().map_err(|error: TtlError| error.to_string())
+        })?;
         Ok(Choices {
             r: r.map_or(bucket.r, |(_, r)| r),
             w: w.map_or(bucket.w, |(_, w)| w),
             timeout: Duration::from_millis(timeout.map_or(limits.timeout_default_ms, |(_, ms)| ms)),
+            ttl: ttl.map_or(bucket.ttl, |(_, ttl)| Some(ttl)),
         })
+    }
+
+    /// Where nothing is stored there is nothing to expire. The parameter is unknown to such routes anyway.
+    pub(crate) fn refuse_ttl(&self) -> Result<(), Problem> {
+        match self.ttl {
+            Some(ttl) => Err(Problem::parameter("Rondo-Ttl", ttl, "Rondo-Ttl on PUT and POST only")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -148,7 +163,7 @@ fn capitalized(word: &str) -> String {
 }
 
 fn unknown(name: &HeaderName) -> Problem {
-    const ALLOWED: &str = "Rondo-R, Rondo-W, Rondo-Quorum, Rondo-Context, Rondo-Timeout, Rondo-Meta-…";
+    const ALLOWED: &str = "Rondo-R, Rondo-W, Rondo-Quorum, Rondo-Context, Rondo-Timeout, Rondo-Ttl, Rondo-Meta-…";
     let name = title(name);
     let detail = format!("{name} is no header of a request; there are: {ALLOWED}");
     Problem::new(Kind::BadParameter, detail).naming(&name, "").allowing(ALLOWED)
@@ -160,24 +175,6 @@ pub(crate) fn refuse_metadata(headers: &HeaderMap) -> Result<(), Problem> {
         Some(name) => Err(Problem::parameter(&title(name), "", "Rondo-Meta-… on PUT and POST only")),
         None => Ok(()),
     }
-}
-
-/// Refuses the conditions of a write that this release cannot keep.
-pub(crate) fn refuse_conditions(headers: &HeaderMap) -> Result<(), Problem> {
-    for (name, shown) in [(IF_MATCH, "If-Match"), (IF_NONE_MATCH, "If-None-Match")] {
-        if let Some(value) = headers.get(name) {
-            return Err(Problem::later(shown, &String::from_utf8_lossy(value.as_bytes())));
-        }
-    }
-    let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    match prefers.flat_map(|value| value.split([',', ';'])).find(|word| is_representation(word)) {
-        Some(word) => Err(Problem::later("Prefer", word.trim())),
-        None => Ok(()),
-    }
-}
-
-fn is_representation(preference: &str) -> bool {
-    preference.replace([' ', '"'], "").eq_ignore_ascii_case("return=representation")
 }
 
 /// What a reader wants to see of a key's versions.
@@ -219,7 +216,7 @@ mod tests {
     use http::HeaderValue;
     use serde_json::Value;
 
-    const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "siblings", "sibling"], flags: &[] };
+    const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "ttl", "siblings", "sibling"], flags: &[] };
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -239,8 +236,14 @@ mod tests {
     #[test]
     fn the_bucket_decides_what_the_request_does_not() {
         let choices = choose(&[("rondo-r", "")], "").unwrap();
-        let expected = Choices { r: QuorumChoice::Quorum, w: QuorumChoice::Quorum, timeout: Duration::from_secs(5) };
-        assert_eq!(choices, expected);
+        let (r, w, timeout) = (QuorumChoice::Quorum, QuorumChoice::Quorum, Duration::from_secs(5));
+        assert_eq!(choices, Choices { r, w, timeout, ttl: None });
+        let bucket = Bucket { ttl: Ttl::new(60).ok(), ..Bucket::default() };
+        let with = |text| {
+            let query = Query::parse(Some(text), &KNOWN).unwrap();
+            RondoHeaders::default().choices(&query, &bucket, &HttpLimits::default()).unwrap().ttl.map(Ttl::seconds)
+        };
+        assert_eq!((with(""), with("ttl=1h"), with("ttl=1")), (Some(60), Some(3_600), Some(1)));
     }
 
     #[test]
@@ -256,6 +259,8 @@ mod tests {
         let shown = refused(choose(&[("rondo-w", "2")], "w=3"));
         assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some("w"), Some("3")));
         assert!(choose(&[("rondo-timeout", "1s")], "timeout=1000ms").is_ok());
+        assert!(choose(&[("rondo-ttl", "3600")], "ttl=1h").is_ok());
+        assert_eq!(refused(choose(&[("rondo-ttl", "60")], "ttl=1h"))["parameter"], "ttl");
     }
 
     #[test]
@@ -269,6 +274,9 @@ mod tests {
             ("rondo-timeout", "0s", "Rondo-Timeout"),
             ("rondo-timeout", "61s", "Rondo-Timeout"),
             ("rondo-timeout", "5", "Rondo-Timeout"),
+            ("rondo-ttl", "0", "Rondo-Ttl"),
+            ("rondo-ttl", "250ms", "Rondo-Ttl"),
+            ("rondo-ttl", "3651d", "Rondo-Ttl"),
         ] {
             let shown = refused(choose(&[(header, value)], ""));
             assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some(name), Some(value)));
@@ -302,12 +310,10 @@ mod tests {
     fn what_is_of_a_later_release_is_refused_by_name() {
         assert_eq!(refused(choose(&[("rondo-quorum", "sloppy")], ""))["parameter"], "Rondo-Quorum");
         assert_eq!(refused(choose(&[], "quorum=sloppy"))["parameter"], "quorum");
-        assert_eq!(refused(choose(&[("rondo-ttl", "60")], ""))["parameter"], "Rondo-Ttl");
-        assert_eq!(refused(refuse_conditions(&headers(&[("if-match", "*")])))["parameter"], "If-Match");
-        assert_eq!(refused(refuse_conditions(&headers(&[("if-none-match", "*")])))["parameter"], "If-None-Match");
-        let prefers = headers(&[("prefer", "wait=5, return = representation")]);
-        assert_eq!(refused(refuse_conditions(&prefers))["parameter"], "Prefer");
-        assert!(refuse_conditions(&headers(&[("prefer", "return=minimal")])).is_ok());
+        assert_eq!(
+            refused(RondoHeaders { ttl: Some("60"), ..RondoHeaders::default() }.refuse_ttl())["parameter"],
+            "Rondo-Ttl"
+        );
         assert_eq!(refused(refuse_metadata(&headers(&[("rondo-meta-x", "1")])))["parameter"], "Rondo-Meta-X");
     }
 

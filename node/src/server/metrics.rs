@@ -18,12 +18,13 @@ type Present = (&'static str, &'static str, fn(&StoreStatus) -> f64);
 /// A total of a lane and how to read it.
 type LaneTotal = (&'static str, &'static str, fn(&LaneCounters) -> u64);
 
-const TOTALS: [Total; 7] = [
+const TOTALS: [Total; 8] = [
     ("store_updates", "Client writes queued", |s| s.updates_total),
     ("store_merges", "Replica writes queued", |s| s.merges_total),
     ("store_merges_unchanged", "Replica writes that brought nothing new", |s| s.merges_unchanged_total),
     ("store_write_failures", "Writes that failed after they were queued", |s| s.write_failures_total),
     ("store_too_many_siblings", "Client writes refused for their siblings", |s| s.too_many_siblings_total),
+    ("store_conditions_failed", "Client writes refused for their conditions", |s| s.conditions_failed_total),
     ("store_damaged", "Times a row or a range was found damaged", |s| s.damaged_total),
     ("store_repaired", "Damaged rows replaced by a healthy object", |s| s.repaired_total),
 ];

@@ -71,7 +71,7 @@ mod tests {
     use rondo_coordinator::QuorumChoice;
     use rondo_ring::ReplicationFactor;
     use rondo_storage::store::{BlindPut, Change};
-    use rondo_storage::versions::Metadata;
+    use rondo_storage::versions::{Conflict, Metadata};
 
     /// A write that lay in its sender's queue until the peer was back comes after the one another owner was asked for.
     #[test]
@@ -79,8 +79,11 @@ mod tests {
         let change = Change {
             context: None,
             blind: BlindPut::Overwrite,
+            conflict: Conflict::Siblings,
+            condition: None,
             value: None,
             metadata: Metadata::default(),
+            ttl: None,
             siblings_max: 100,
             durability: Durability::Fsync,
         };

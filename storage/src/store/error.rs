@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::engine::EngineError;
-use crate::versions::CausalContext;
+use crate::versions::{CausalContext, ETag};
 
 /// Why the store refused. Nothing was written unless the text says otherwise.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
@@ -12,10 +12,14 @@ use crate::versions::CausalContext;
 pub enum StoreError {
     #[error("{count} siblings would remain, {max} are allowed; write with the context to resolve them")]
     TooManySiblings { count: usize, max: u16, context: CausalContext },
+    #[error("what is there is not what the write's condition says")]
+    ConditionFailed { etag: Option<ETag>, context: CausalContext },
     #[error("the disk is nearly full: writes are refused, reads go on")]
     LowDisk,
     #[error("what this node holds of the key is damaged: another owner must coordinate")]
     Damaged,
+    #[error("this node may lack writes of the key, so it cannot judge a condition: another owner must coordinate")]
+    Distrusted,
     #[error("the bytes are no object: {0}")]
     Envelope(#[from] crate::versions::EnvelopeError),
     #[error("the node has not begun to serve: its start has not been judged; nothing was written")]

@@ -24,6 +24,8 @@ pub struct StoreStatus {
     pub write_failures_total: u64,
     /// Client writes refused for their siblings.
     pub too_many_siblings_total: u64,
+    /// Client writes refused for their conditions.
+    pub conditions_failed_total: u64,
     /// Times a row or a range was found damaged.
     pub damaged_total: u64,
     /// Damaged rows replaced by a healthy object.
@@ -50,6 +52,7 @@ pub(super) struct Counters {
     pub(super) unchanged: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) too_many_siblings: AtomicU64,
+    pub(super) conditions_failed: AtomicU64,
     pub(super) damaged: AtomicU64,
     pub(super) repaired: AtomicU64,
 }
@@ -76,6 +79,7 @@ impl Inner {
             merges_unchanged_total: read(&self.counters.unchanged),
             write_failures_total: read(&self.counters.failures),
             too_many_siblings_total: read(&self.counters.too_many_siblings),
+            conditions_failed_total: read(&self.counters.conditions_failed),
             damaged_total: read(&self.counters.damaged),
             repaired_total: read(&self.counters.repaired),
             untrusted_partitions: self.trust.untrusted().len(),

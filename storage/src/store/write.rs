@@ -10,10 +10,10 @@ use super::queued::Caught;
 use super::status::add_one;
 use super::stripes::{Exclusive, tell};
 use super::trust::Distrust;
-use super::{BlindPut, Change, DirectoryError, Inner, Merged, Session, StoreDone, StoreError, Updated};
+use super::{BlindPut, Change, Condition, DirectoryError, Inner, Merged, Session, StoreDone, StoreError, Updated};
 use crate::Key;
 use crate::engine::{Batch, Durability, EngineError, Keyspace, Write};
-use crate::versions::{CausalContext, Dot, Object, Sibling};
+use crate::versions::{CausalContext, Conflict, Dot, Metadata, Object, Sibling};
 
 /// Others' counters are followed at most this far ahead of the own wall clock (bounded drift): a write that follows
 /// another has the later counter among clocks that agree to a minute, and one mad clock does not spread.
@@ -62,40 +62,61 @@ impl Inner {
             Basis::Here { envelope, object, .. } => (digest_of(&envelope), object),
             Basis::Unreadable => return Err(StoreError::Damaged),
         };
-        let (updated, object) = self.change(session, object, &change)?;
-        let row = Row { session, before, object, durability: change.durability };
+        let now_us = self.clock.now_us();
+        let updated = match self.judge(key, &object, &change, now_us)? {
+            Verdict::Write => self.change(session, object, &change, now_us)?,
+            Verdict::Written(own) => again(&object, own, &change, now_us),
+        };
+        let row = Row { session, before, object: updated.object.clone(), durability: change.durability };
         self.commit(&exclusive, key, row, done)?;
         add_one(&self.counters.updates);
         Ok(updated)
     }
 
+    /// Whether the write's condition holds. Nobody can judge one who may lack what it is about.
+    fn judge<'a>(&self, key: &Key, held: &'a Object, change: &Change, now_us: u64) -> Result<Verdict<'a>, StoreError> {
+        let Some(condition) = &change.condition else { return Ok(Verdict::Write) };
+        if !self.trust.covers(key.token()) {
+            return Err(StoreError::Distrusted);
+        }
+        if condition.holds(held, now_us, change.conflict) {
+            return Ok(Verdict::Write);
+        }
+        let own = held.written_as(change.metadata.write_id);
+        if let Some(own) = own.filter(|own| is_same(own, change)) {
+            return Ok(Verdict::Written(own));
+        }
+        add_one(&self.counters.conditions_failed);
+        let (etag, context) = (held.etag(now_us, change.conflict), held.context.clone());
+        Err(StoreError::ConditionFailed { etag, context })
+    }
+
     /// The object after the change, and what to tell the coordinator.
-    fn change(&self, session: Session, held: Object, change: &Change) -> Result<(Updated, Bytes), StoreError> {
-        let now_us = self.clock.now_us();
-        let seen = match (&change.context, &change.value, change.blind) {
-            (Some(context), _, _) => context.clone(),
-            (None, Some(_), BlindPut::Sibling) => CausalContext::default(),
-            (None, _, _) => held.context.clone(),
-        };
+    fn change(&self, session: Session, held: Object, change: &Change, now_us: u64) -> Result<Updated, StoreError> {
+        let seen = seen_by(&held, change);
         let mut covered = seen.clone();
-        if held.siblings.len() >= usize::from(change.siblings_max) {
+        if held.siblings.len() >= usize::from(change.siblings_max) || change.condition == Some(Condition::Absent) {
             // Expired versions do not count against the limit, so they give way there, or they would pile up.
             let expired = |s: &&Sibling| s.value.is_some() && !s.is_live(now_us);
             held.siblings.iter().filter(expired).for_each(|s| covered.insert(s.dot));
         }
         let dot = self.fresh_dot(session, &held, &seen, now_us)?;
-        let metadata = crate::versions::Metadata { modified_us: now_us, ..change.metadata.clone() };
+        let expires_us = match &change.value {
+            Some(_) => change.ttl.map_or(0, |ttl| ttl.after(now_us)),
+            None => 0,
+        };
+        let metadata = Metadata { modified_us: now_us, expires_us, ..change.metadata.clone() };
         let mut object = held.clone();
         object.update(&covered, Sibling { dot, value: change.value.clone(), metadata });
-        let (siblings, siblings_before) = (object.live(now_us).count(), held.live(now_us).count());
+        let count = |object: &Object| object.shown(now_us, change.conflict).count();
+        let (siblings, siblings_before) = (count(&object), count(&held));
         if siblings > usize::from(change.siblings_max) && siblings > siblings_before {
             add_one(&self.counters.too_many_siblings);
             let (count, max, context) = (siblings, change.siblings_max, held.context);
             return Err(StoreError::TooManySiblings { count, max, context });
         }
         let context = object.answer_context(&seen, dot);
-        let envelope = object.encode();
-        Ok((Updated { object: envelope.clone(), dot, context, siblings }, envelope))
+        Ok(Updated { object: object.encode(), dot, context, siblings, modified_us: now_us, expires_us })
     }
 
     /// Never used before for this key (S2): above everything this instance ever gave out, and above what the client's
@@ -278,6 +299,55 @@ impl Inner {
         self.in_flight.leave(queueing.turn);
         done(result.clone());
         tell(waiters, result);
+    }
+}
+
+/// What is to be done for a client's write.
+enum Verdict<'a> {
+    Write,
+    /// Its condition failed on what this very request wrote when it was sent first.
+    Written(&'a Sibling),
+}
+
+/// Whether a version is what this request would write: the name alone could be one that a client used twice.
+fn is_same(own: &Sibling, change: &Change) -> bool {
+    let (written, sent) = (&own.metadata, &change.metadata);
+    own.value == change.value
+        && written.content_type == sent.content_type
+        && written.content_encoding == sent.content_encoding
+        && written.user == sent.user
+}
+
+/// The answer to a request that was carried out before: what is here is written once more as it is, for the sake of an
+/// acknowledgement, and goes to the other owners, which may lack it.
+fn again(held: &Object, own: &Sibling, change: &Change, now_us: u64) -> Updated {
+    // What the first attempt replaced is gone; of what stands beside it its client has seen only what it names.
+    let seen = change.context.clone().unwrap_or_default();
+    Updated {
+        object: held.encode(),
+        dot: own.dot,
+        context: held.answer_context(&seen, own.dot),
+        siblings: held.shown(now_us, change.conflict).count(),
+        modified_us: own.metadata.modified_us,
+        expires_us: own.metadata.expires_us,
+    }
+}
+
+/// What the client of a write counts as having seen. A blind one has seen what is held, unless its bucket says that it
+/// is concurrent with everything and it does not say itself what it replaces.
+fn seen_by(held: &Object, change: &Change) -> CausalContext {
+    let names_versions = change.condition.as_ref().is_some_and(Condition::names_versions);
+    match (&change.context, change.conflict, change.blind) {
+        (Some(context), Conflict::Siblings, _) => context.clone(),
+        (Some(context), Conflict::Lww, _) => {
+            let mut all = held.context.clone();
+            all.join(context);
+            all
+        }
+        (None, Conflict::Siblings, BlindPut::Sibling) if change.value.is_some() && !names_versions => {
+            CausalContext::default()
+        }
+        (None, _, _) => held.context.clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{ActorId, CausalContext, Dot, EnvelopeError, envelope};
+use super::{ActorId, CausalContext, Conflict, Dot, ETag, EnvelopeError, envelope};
 
 /// What is stored with a value and replicated with it. All times are µs since 1970, UTC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Sibling {
         self.metadata.write_id != 0 && self.metadata.write_id == other.metadata.write_id
     }
 
-    /// Of twins the latest is shown: the greatest counter, which is a time, then the greatest actor.
+    /// The latest has the greatest counter, which is a time, then the greatest actor: of twins it is shown, and in a
+    /// bucket of the last writer of all.
     fn rank(&self) -> (u64, ActorId) {
         (self.dot.counter, self.dot.actor)
     }
@@ -127,6 +128,26 @@ impl Object {
     /// filtered before it, a deleted value would come back.
     pub fn live(&self, now_us: u64) -> impl Iterator<Item = &Sibling> {
         self.siblings.iter().filter(move |s| s.is_live(now_us))
+    }
+
+    /// The [live](Self::live) versions that the reader of a bucket gets (V7). The last writer is found before tombstones
+    /// and expired versions are left out: what it deleted or let expire stays away.
+    pub fn shown(&self, now_us: u64, conflict: Conflict) -> impl Iterator<Item = &Sibling> {
+        let last = match conflict {
+            Conflict::Siblings => None,
+            Conflict::Lww => self.siblings.iter().max_by_key(|s| s.rank()).map(|s| s.dot),
+        };
+        self.live(now_us).filter(move |s| last.is_none_or(|last| s.dot == last))
+    }
+
+    /// The name of what is [shown](Self::shown); `None` where that is nothing.
+    pub fn etag(&self, now_us: u64, conflict: Conflict) -> Option<ETag> {
+        ETag::of(self.shown(now_us, conflict).map(|s| s.dot))
+    }
+
+    /// The version or twin that the client's request of this name left here, shown or not.
+    pub fn written_as(&self, write_id: u64) -> Option<&Sibling> {
+        self.all().filter(|s| write_id != 0 && s.metadata.write_id == write_id).max_by_key(|s| s.rank())
     }
 
     /// The names of the siblings, tombstones included.

@@ -16,7 +16,7 @@ use rondo_storage::store::{
     BlindPut, Change, DataDirectory, DirectoryError, Merged, StartVerdict, Store, StoreDone, StoreError, StoreOptions,
     Updated, WallClock,
 };
-use rondo_storage::versions::{ActorId, CausalContext, Metadata, Object};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, Metadata, Object};
 
 /// 2025, in µs.
 pub(crate) const NOW_US: u64 = 1_750_000_000_000_000;
@@ -53,7 +53,11 @@ pub(crate) fn key(name: &str) -> Key {
 }
 
 pub(crate) fn store_over(engine: &Arc<MemoryEngine>, actor: u64) -> Store {
-    Store::over(engine.clone(), TestClock::at(NOW_US), ActorId(actor), q(8))
+    store_at(engine, &TestClock::at(NOW_US), actor)
+}
+
+pub(crate) fn store_at(engine: &Arc<MemoryEngine>, clock: &Arc<TestClock>, actor: u64) -> Store {
+    Store::over(engine.clone(), clock.clone(), ActorId(actor), q(8))
 }
 
 /// A blind overwrite; the functions below change one thing each.
@@ -61,8 +65,11 @@ pub(crate) fn put(value: &str) -> Change {
     Change {
         context: None,
         blind: BlindPut::Overwrite,
+        conflict: Conflict::Siblings,
+        condition: None,
         value: Some(Bytes::copy_from_slice(value.as_bytes())),
         metadata: Metadata::default(),
+        ttl: None,
         siblings_max: 100,
         durability: Durability::Fsync,
     }
