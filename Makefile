@@ -1,6 +1,6 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench-engine kill-9 load-all
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench-engine kill-9 load-all schemathesis
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -45,3 +45,6 @@ kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and clus
 
 load-all: ## 20,000 real records into three nodes, one killed half-way (RONDO_DATA=file.jsonl.gz)
 	RONDO_LOAD_ALL=1 cargo test --release -p rondo-tests --test load -- --nocapture
+
+schemathesis: ## looks for requests whose answers are not as /openapi.json says (SEED=7 EXAMPLES=50; needs python3)
+	tests/schemathesis/run.sh

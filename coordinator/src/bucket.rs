@@ -144,7 +144,13 @@ impl Bucket {
 
 fn number(value: &Value, min: u16, max: u16) -> Result<u16, String> {
     let inside = |n: &u64| (u64::from(min)..=u64::from(max)).contains(n);
-    value.as_u64().filter(inside).map(|n| n as u16).ok_or_else(|| format!("{min} to {max}"))
+    whole(value).filter(inside).map(|n| n as u16).ok_or_else(|| format!("{min} to {max}"))
+}
+
+/// JSON does not tell 3.0 from 3, and some clients write the one for the other.
+fn whole(value: &Value) -> Option<u64> {
+    let is_whole = |n: &f64| n.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(n);
+    value.as_u64().or_else(|| value.as_f64().filter(is_whole).map(|n| n as u64))
 }
 
 fn replicas(n: u16) -> Result<ReplicationFactor, String> {
@@ -156,7 +162,7 @@ fn choice(value: &Value, usage: Use) -> Result<QuorumChoice, String> {
     let most = ReplicationFactor::new(ReplicationFactor::MAX).expect("the maximum is in range");
     let parsed = match value {
         Value::String(text) => text.parse(),
-        number => number.to_string().parse(),
+        number => whole(number).map_or_else(|| number.to_string(), |whole| whole.to_string()).parse(),
     };
     let refused = |_| QuorumChoice::allowed(most, usage);
     let choice: QuorumChoice = parsed.map_err(refused)?;
@@ -274,6 +280,14 @@ mod tests {
         assert!(allowed("blindput").contains("did you mean \"blind_put\"?"));
         assert!(!allowed("zzzzzz").contains("did you mean"));
         assert!(!allowed("r").contains("each-quorum"));
+    }
+
+    #[test]
+    fn a_whole_number_may_be_written_with_a_fraction() {
+        let bucket = Bucket::parse(&fields(json!({"n":5.0,"w":4.0,"max_siblings":7.0}))).unwrap();
+        assert_eq!((bucket.n.get(), bucket.w, bucket.max_siblings), (5, QuorumChoice::Count(4), 7));
+        let errors = Bucket::parse(&fields(json!({"n":2.5,"r":-1.0,"max_siblings":1e30}))).unwrap_err();
+        assert_eq!(errors.len(), 3);
     }
 
     #[test]

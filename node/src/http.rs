@@ -28,6 +28,7 @@ mod objects;
 mod objects_delete;
 mod objects_get;
 mod objects_put;
+mod openapi;
 mod params;
 mod path;
 mod problem;

@@ -122,6 +122,11 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// The names of the headers, in lower case.
+    pub fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.headers.keys().map(|name| name.as_str())
+    }
+
     /// `Rondo-Context`; it has to be there.
     #[track_caller]
     pub fn context(&self) -> String {

@@ -33,16 +33,24 @@ fn run(document: &str, cluster: &Cluster) -> Vec<u16> {
     let text = fs::read_to_string(workspace().join(document)).unwrap();
     let blocks = examples(&text);
     assert!(!blocks.is_empty(), "{document} has no examples");
-    let mut script = NOTING.to_string() + &blocks.concat();
+    let mut script = blocks.concat();
     for (index, node) in cluster.nodes().iter().enumerate() {
         script = script.replace(&format!("127.0.0.1:77{index}0"), &node.client_addr().to_string());
     }
+    run_script(document, &script)
+}
+
+fn run_script(document: &str, lines: &str) -> Vec<u16> {
+    let script = format!("{NOTING}{lines}");
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     let (said, noted) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{document}: {}\n{noted}\n{said}", output.status);
     let statuses: Vec<u16> = noted.lines().filter_map(|line| line.strip_prefix("status ")?.parse().ok()).collect();
-    let curls: usize = blocks.iter().map(|block| block.matches("curl ").count()).sum();
-    assert_eq!(statuses.len(), curls, "{document}: an example that was not run, or not to its end\n{noted}");
+    assert_eq!(
+        statuses.len(),
+        lines.matches("curl ").count(),
+        "{document}: an example that was not run, or not to its end\n{noted}"
+    );
     statuses
 }
 
@@ -75,6 +83,27 @@ fn the_examples_work_as_they_stand() {
     for document in ["README.md", "docs/consistency.md"] {
         let statuses = run(document, &cluster);
         assert!(statuses.iter().all(|status| [200, 204].contains(status)), "{document}: {statuses:?}");
+    }
+    let page = cluster[2].get("/").expect(200).text();
+    let lines: Vec<&str> = page.lines().filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(run_script("GET /", &lines.join("\n")), [204, 200, 204, 200, 200], "{page}");
+}
+
+/// `rondo_…` in backticks.
+fn metrics_named(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).filter(|word| word.starts_with("rondo_") && !word.contains(['{', '…'])).collect()
+}
+
+#[test]
+fn every_metric_of_the_tuning_page_is_there() {
+    let cluster = Cluster::start(2);
+    cluster[0].object("PUT", "fruit", "apple").body("green").send().expect(204);
+    let page = cluster[0].get("/metrics").expect(200).text();
+    let text = fs::read_to_string(workspace().join("docs/tuning.md")).unwrap();
+    let names: Vec<&str> = metrics_named(&text).into_iter().filter(|name| !name.contains("::")).collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(page.lines().any(|line| line.starts_with(name)), "there is no metric {name} in\n{page}");
     }
 }
 

@@ -279,9 +279,30 @@ impl IntoResponse for Problem {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    /// The ends of all types, in order: what stands in the table of [`Kind::parts`].
+    pub(crate) fn names() -> Vec<String> {
+        let rows = include_str!("problem.rs").lines().filter(|line| line.trim_start().starts_with("Self::"));
+        let mut names: Vec<String> =
+            rows.filter_map(|row| Some(row.split_once("=> (")?.1.split('"').nth(1)?.to_owned())).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn the_documentation_has_every_problem_and_no_other() {
+        assert!(names().len() > 20 && names().contains(&"too-many-siblings".into()), "{:?}", names());
+        let page = include_str!("../../../docs/api.md");
+        let table = page.split("| `type` |").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+        let name = |row: &'static str| row.split_once("| `")?.1.split_once("` |").map(|(name, _)| name);
+        let mut listed: Vec<&str> = table.lines().filter_map(name).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, names());
+    }
 
     fn shown(problem: &Problem) -> Value {
         serde_json::from_slice(&problem.json("id-1")).unwrap()

@@ -11,7 +11,7 @@ use crate::http::problem::{Kind, Problem};
 pub(crate) struct Known {
     /// `name=value`.
     pub(crate) values: &'static [&'static str],
-    /// A name alone.
+    /// A name alone, or `name=true`.
     pub(crate) flags: &'static [&'static str],
 }
 
@@ -35,6 +35,9 @@ impl<'a> Query<'a> {
             if !is_flag && !known.values.contains(&&*name) {
                 return Err(unknown(&name, &value, known));
             }
+            if is_flag && !["", "true"].contains(&&*value) {
+                return Err(Problem::parameter(&name, &value, "the name alone, or true"));
+            }
             if !is_flag && value.is_empty() {
                 let detail = format!("{name}: it is empty");
                 return Err(Problem::new(Kind::BadParameter, detail).naming(&name, "").allowing("a value"));
@@ -48,7 +51,7 @@ impl<'a> Query<'a> {
         Ok(pairs)
     }
 
-    /// The value of a parameter; of a flag whatever was sent.
+    /// The value of a parameter; a flag is there or not.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
@@ -107,6 +110,8 @@ mod tests {
         assert_eq!(refused("r")["parameter"], "r");
         assert_eq!(refused("r=1&r=1")["parameter"], "r");
         assert_eq!(refused("R=1")["parameter"], "R");
+        assert_eq!(refused("verbose=false")["parameter"], "verbose", "it would not be done");
+        assert!(Query::parse(Some("verbose=true"), &KNOWN).unwrap().get("verbose").is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response};
@@ -21,7 +21,7 @@ use crate::http::admission::Admission;
 use crate::http::metrics::{Metrics, Operation, Shard};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
-use crate::http::{buckets, cluster, health, local, objects, ring, welcome};
+use crate::http::{buckets, cluster, health, local, objects, openapi, ring, welcome};
 use crate::service::{Readiness, Service};
 
 /// Where the objects are; everything after it is bucket and key.
@@ -155,24 +155,40 @@ impl Http {
     }
 }
 
+/// A path of the router: its template, its methods as `Allow` says them, what answers them.
+struct Route(&'static str, &'static str, MethodRouter<Arc<Surface>>);
+
+const READ: &str = "GET, HEAD";
+
+/// Everything but the objects. `openapi.json` describes each of them.
+fn routes() -> [Route; 12] {
+    let bucket = get(buckets::read).put(buckets::set).delete(buckets::reset);
+    [
+        Route("/", READ, get(welcome::page)),
+        Route("/livez", READ, get(health::live)),
+        Route("/readyz", READ, get(health::ready)),
+        Route("/metrics", READ, get(health::metrics)),
+        Route("/openapi.json", READ, get(openapi::document)),
+        Route("/v1/buckets", READ, get(buckets::list)),
+        Route("/v1/buckets/{bucket}", "GET, HEAD, PUT, DELETE", bucket),
+        Route("/v1/cluster", READ, get(cluster::read)),
+        Route("/v1/ring", READ, get(ring::read)),
+        // An empty key is refused as one.
+        Route("/v1/local/{bucket}", READ, get(local::read)),
+        Route("/v1/local/{bucket}/", READ, get(local::read)),
+        Route("/v1/local/{bucket}/{*key}", READ, get(local::read)),
+    ]
+}
+
 fn router() -> Router<Arc<Surface>> {
-    Router::new()
-        .route("/", get(welcome::page))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/v1/buckets", get(buckets::list))
-        .route("/v1/buckets/{bucket}", get(buckets::read).put(buckets::set).delete(buckets::reset))
-        .route("/v1/cluster", get(cluster::read))
-        .route("/v1/ring", get(ring::read))
-        .route("/v1/local/{bucket}/", get(local::read))
-        .route("/v1/local/{bucket}/{*key}", get(local::read))
-        .fallback(nowhere)
-        .method_not_allowed_fallback(wrong_method)
+    let add = |router: Router<Arc<Surface>>, Route(path, methods, handlers)| {
+        router.route(path, handlers.fallback(async move || objects::not_allowed(methods)))
+    };
+    routes().into_iter().fold(Router::new(), add).fallback(nowhere)
 }
 
 /// Paths of later releases. A script gets to know that the path is right and the release is not.
-const LATER: [&str; 10] = [
+const LATER: [&str; 9] = [
     "/v1/batch",
     "/v1/watch/",
     "/v1/hints",
@@ -180,7 +196,6 @@ const LATER: [&str; 10] = [
     "/v1/repair",
     "/v1/staleness",
     "/v1/admin/",
-    "/openapi.json",
     "/ui/",
     "/v1/kv",
 ];
@@ -191,11 +206,6 @@ async fn nowhere(request: Request) -> Problem {
         return Problem::new(Kind::LaterRoute, format!("this release does not have {path}"));
     }
     Problem::new(Kind::NoSuchRoute, format!("there is no {path}; objects are at {OBJECTS}{{bucket}}/{{key}}"))
-}
-
-async fn wrong_method(request: Request) -> Problem {
-    let is_bucket = request.uri().path().starts_with("/v1/buckets/");
-    objects::not_allowed(if is_bucket { "GET, HEAD, PUT, DELETE" } else { "GET, HEAD" })
 }
 
 fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
@@ -235,8 +245,22 @@ pub(crate) fn with_type(content_type: &'static str, body: impl Into<Bytes>) -> a
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Every path as a document names it, in order.
+    pub(crate) fn paths() -> Vec<String> {
+        let of_router = routes().into_iter().map(|Route(path, ..)| path.replace("{*", "{"));
+        let unfinished = |path: &String| path.starts_with("/v1/local/") && !path.ends_with("{key}");
+        let of_objects = ["{bucket}", "{bucket}/{key}"].map(|rest| format!("{OBJECTS}{rest}"));
+        let mut paths: Vec<String> = of_router.filter(|path| !unfinished(path)).chain(of_objects).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    pub(crate) fn later() -> &'static [&'static str] {
+        &LATER
+    }
 
     #[test]
     fn exactly_one_host_is_needed() {
