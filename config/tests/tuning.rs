@@ -20,13 +20,13 @@ fn complaints(page: &str, settings: &Value) -> Vec<String> {
     let mut complaints = Vec::new();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     for (name, rest) in rows {
-        let default = quoted(rest.split('|').next().unwrap());
-        match (setting(settings, name), default) {
-            (None, _) => complaints.push(format!("there is no setting {name}")),
-            (Some(real), Some(told)) if real.to_string() != told => {
-                complaints.push(format!("the default of {name} is {real} and not {told}"));
-            }
-            _ => {}
+        let told = quoted(rest.split('|').next().unwrap());
+        let Some(real) = setting(settings, name).map(Value::to_string) else {
+            complaints.push(format!("there is no setting {name}"));
+            continue;
+        };
+        if told.is_some_and(|told| told != real) {
+            complaints.push(format!("the default of {name} is {real}"));
         }
     }
     let words =

@@ -2,6 +2,7 @@
 # Looks for requests whose answers are not as /openapi.json says: schemathesis against three nodes of this build.
 #   SEED=7       the same requests again (a run prints its seed)
 #   EXAMPLES=50  so many requests at most for each operation and phase
+#   BINARY=path  instead of a release build
 # Further arguments go to schemathesis. Ends with 1 where it found something.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,8 +13,10 @@ if ! "$venv/bin/schemathesis" --version >/dev/null 2>&1; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/schemathesis/requirements.txt
 fi
-rondo=${RONDO_TEST_BINARY:-$target/release/rondo}
-[ -n "${RONDO_TEST_BINARY:-}" ] || cargo build --quiet --release
+rondo=${BINARY:-$target/release/rondo}
+[ -n "${BINARY:-}" ] || cargo build --quiet --release
+# The nodes would take them for settings.
+unset "${!RONDO_@}"
 
 # Three nodes take two ports each, ten apart.
 port=$(python3 - <<'PY'
