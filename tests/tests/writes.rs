@@ -242,3 +242,36 @@ fn in_a_bucket_of_the_last_writer_one_version_is_shown() {
     cluster[2].object("DELETE", "last", "k").w(3).context(&seen).send().expect(204);
     cluster[0].object("GET", "last", "k").r(3).send().problem(404);
 }
+
+/// Four nodes, three owners: a wish goes through the fourth unharmed, and so does the refusal.
+#[test]
+fn a_node_that_does_not_own_the_key_hands_every_wish_on() {
+    let cluster = Cluster::start(4);
+    let ring = cluster[0].get("/v1/ring?bucket=away&key=k").expect(200).json();
+    let owns = |node: &&Node| ring["owners"].as_array().unwrap().iter().any(|owner| owner["name"] == node.name());
+    let (owner, other) = (cluster.nodes().iter().find(owns), cluster.nodes().iter().find(|node| !owns(node)));
+    let (owner, other) = (owner.unwrap(), other.unwrap());
+    let put = |value: &str| other.object("PUT", "away", "k").w(3).body(value);
+
+    let create = || put("1").header("If-None-Match", "*").header("Idempotency-Key", "create");
+    let created = create().header("Rondo-Ttl", "1h").header("Prefer", "return=representation").send().expect(200);
+    let shown = owner.object("GET", "away", "k").r(3).send().expect(200);
+    for name in ["ETag", "Rondo-Expires", "Last-Modified"] {
+        assert!(created.header(name).is_some() && created.header(name) == shown.header(name), "{name}: {created:?}");
+    }
+    assert_eq!(create().send().expect(204).etag(), created.etag());
+    assert_eq!(failed(put("2").header("If-None-Match", "*").send()).0, Some(created.etag()));
+    let list = format!("\"1-1\", {}", quoted(&created.etag()));
+    put("2").header("If-Match", list).send().expect(204);
+    let delete = || other.object("DELETE", "away", "k").w(3).header("If-Match", "*").send();
+    delete().expect(204);
+    assert_eq!(failed(delete()).0, None);
+
+    set(&cluster, "away", &json!({"conflict": "lww"}));
+    let seen = put("3").send().expect(204).context();
+    for value in ["4", "5"] {
+        assert_eq!(put(value).context(&seen).send().expect(204).header("Rondo-Siblings"), None);
+    }
+    assert_eq!(owner.local("away", "k")["versions"].as_array().unwrap().len(), 1);
+    assert_eq!(text(owner, "away", "k"), "5");
+}
