@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers")]
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rondo_tests::{Answer, Cluster, Load, Node, Seen, eventually, holds};
 
@@ -63,6 +63,27 @@ fn a_killed_node_costs_no_failed_request_and_no_stall() {
 fn a_hung_node_costs_no_failed_request_and_no_stall() {
     let (cluster, seen) = under_load(Fault::Hung);
     nothing_failed(&cluster, &seen);
+}
+
+/// All nodes stop and go on together, as on a machine that was suspended: every owner then finds that what it reads is
+/// old, and refuses forwarded writes for a moment. Their senders ask again.
+#[test]
+fn a_stall_of_all_nodes_costs_no_failed_request() {
+    const PAUSE: Duration = Duration::from_millis(700);
+    let cluster = Cluster::start(4);
+    cluster.settled(&[0, 1, 2, 3], "healthy");
+    let nodes: Vec<SocketAddr> = cluster.nodes().iter().map(Node::client_addr).collect();
+    let load = Load::start(&nodes, "load", 8);
+    for _ in 0..3 {
+        load.wait_for(REQUESTS);
+        cluster.nodes().iter().for_each(Node::pause);
+        let paused = Instant::now();
+        eventually(SOON, "the pause", || holds(paused.elapsed() >= PAUSE, || "not over".into()));
+        cluster.nodes().iter().for_each(Node::resume);
+    }
+    load.wait_for(REQUESTS);
+    let seen = load.stop();
+    assert!(seen.failures.is_empty(), "{} of {}: {:#?}", seen.failures.len(), seen.requests, seen.failures.first());
 }
 
 /// Acks as they were said, of three.
