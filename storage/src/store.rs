@@ -24,6 +24,7 @@ mod mark;
 mod merkle;
 mod queued;
 mod rebuild;
+mod recent;
 mod scan;
 mod seen;
 mod session;
@@ -142,12 +143,20 @@ pub enum Merged {
 pub type StoreDone = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
 /// Settings of the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreOptions {
     /// Writes are refused while the file system has fewer bytes available, and again accepted above five quarters of
     /// it. Unset: a twentieth of the file system, at most 1 GiB. 0: never refused before the disk is full.
     pub reserve_bytes: Option<u64>,
+    /// Memory for values that were written or read lately, beside the engine's cache of table blocks. 0: none.
+    pub recent_bytes: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { reserve_bytes: None, recent_bytes: 32 << 20 }
+    }
 }
 
 /// What is known once the start has been judged.
@@ -162,6 +171,7 @@ struct Inner {
     session: Mutex<Session>,
     dots: clock::DotClock,
     stripes: stripes::Stripes,
+    recent: recent::Recent,
     queued: queued::Queued,
     in_flight: InFlight,
     rebuild: Mutex<Option<rebuild::Waiting>>,
@@ -202,7 +212,8 @@ impl Store {
         let guard = space::DiskGuard::new(Some(directory.path().into()), options.reserve_bytes);
         let actor = directory.start().instance;
         let (home, engine) = Home::open(directory, &*clock, open_engine)?;
-        Ok(Self::new(engine, clock, actor, seen, guard, Some(home)))
+        let recent = recent::Recent::new(options.recent_bytes);
+        Ok(Self::new(engine, clock, actor, seen, guard, recent, Some(home)))
     }
 
     /// Over an engine without a directory, begun and trusted: for simulations and tests. A simulated restart passes an
@@ -214,7 +225,8 @@ impl Store {
         partitions: PartitionCount,
     ) -> Self {
         let guard = space::DiskGuard::new(None, None);
-        let store = Self::new(engine, clock, actor, seen::SeenStarts::default(), guard, None);
+        let (seen, recent) = (seen::SeenStarts::default(), recent::Recent::new(0));
+        let store = Self::new(engine, clock, actor, seen, guard, recent, None);
         store.inner.set_begun(actor, Trees::new(partitions, store.inner.is_empty()));
         store
     }
@@ -225,6 +237,7 @@ impl Store {
         actor: ActorId,
         seen: seen::SeenStarts,
         guard: space::DiskGuard,
+        recent: recent::Recent,
         home: Option<Home>,
     ) -> Self {
         let distrust = home.as_ref().map_or(Distrust::Nothing, |home| home.directory.distrust());
@@ -235,6 +248,7 @@ impl Store {
             clock,
             begun: OnceLock::new(),
             stripes: stripes::Stripes::new(),
+            recent,
             queued: queued::Queued::new(),
             in_flight: InFlight::default(),
             rebuild: Mutex::new(None),

@@ -26,7 +26,12 @@ fn options() -> EngineOptions {
 
 fn open(path: &Path) -> Result<Store, DirectoryError> {
     let directory = Arc::new(DataDirectory::open(path)?);
-    Store::open(directory, &StoreOptions { reserve_bytes: Some(0) }, &options(), TestClock::at(NOW_US))
+    Store::open(
+        directory,
+        &StoreOptions { reserve_bytes: Some(0), ..Default::default() },
+        &options(),
+        TestClock::at(NOW_US),
+    )
 }
 
 fn start(path: &Path) -> Store {

@@ -27,6 +27,7 @@ struct Pending {
 /// The writes of one stripe, oldest first. As many as the engine's queue takes, spread over all stripes.
 #[derive(Default)]
 struct Queue {
+    /// Of the last write; none was queued since it was the same.
     next_id: u64,
     writes: VecDeque<Pending>,
 }
@@ -43,6 +44,10 @@ struct Stripe {
 pub(super) struct Stripes {
     stripes: Box<[Stripe]>,
 }
+
+/// A moment in the life of a stripe.
+#[derive(Clone, Copy)]
+pub(super) struct Moment(u64);
 
 /// What the last write still in the queue will have made of the key.
 pub(super) struct Latest {
@@ -68,12 +73,28 @@ impl Stripes {
         Exclusive { stripe, _held: stripe.exclusive.lock() }
     }
 
-    /// A write left the queue: who else waited for it.
-    pub(super) fn finish(&self, token: Token, id: u64) -> Vec<StoreDone> {
+    /// What [`if_quiet`](Self::if_quiet) has to be given: from before the engine was asked.
+    pub(super) fn moment(&self, token: Token) -> Moment {
+        Moment(self.of(token).queue.lock().next_id)
+    }
+
+    /// Does something with what a reader found, unless a write that it may have missed was in the queue since. Writes
+    /// of the stripe that are done meanwhile wait for it.
+    pub(super) fn if_quiet(&self, token: Token, since: Moment, act: impl FnOnce()) {
+        let queue = self.of(token).queue.lock();
+        if queue.next_id == since.0 && queue.writes.is_empty() {
+            act();
+        }
+    }
+
+    /// A write leaves the queue: who else waited for it. `note` gets its row and envelope before anybody can see that
+    /// it left.
+    pub(super) fn finish(&self, token: Token, id: u64, note: impl FnOnce(Bytes, Bytes)) -> Vec<StoreDone> {
         let mut queue = self.of(token).queue.lock();
         let at = queue.writes.iter().position(|pending| pending.id == id);
-        let finished = at.and_then(|at| queue.writes.remove(at));
-        finished.map(|pending| pending.waiters).unwrap_or_default()
+        let Some(finished) = at.and_then(|at| queue.writes.remove(at)) else { return Vec::new() };
+        note(finished.row, finished.object);
+        finished.waiters
     }
 
     /// Writes in the queue, of all stripes.

@@ -226,7 +226,7 @@ impl Inner {
     fn basis(&self, exclusive: &Exclusive<'_>, key: &Key, session: Session) -> Result<Basis, StoreError> {
         let (envelope, queued) = match exclusive.latest(key, session.generation) {
             Some(latest) => (latest.object, Some((latest.id, latest.durability))),
-            None => match self.engine.get(Keyspace::Objects, key.row()) {
+            None => match self.published(key) {
                 Ok(Some(envelope)) => (envelope, None),
                 Ok(None) => return Ok(Basis::Nothing),
                 Err(EngineError::Damaged(_)) => {
@@ -243,6 +243,13 @@ impl Inner {
                 Basis::Unreadable
             }
         })
+    }
+
+    fn published(&self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+        match self.recent.get(key.row()) {
+            Some(envelope) => Ok(Some(envelope)),
+            None => self.engine.get(Keyspace::Objects, key.row()),
+        }
     }
 
     /// Queues a row. On `Err` nothing is queued and `done` is not called.
@@ -295,7 +302,11 @@ impl Inner {
             }
             _ => add_one(&self.counters.failures),
         }
-        let waiters = self.stripes.finish(queueing.token, queueing.id);
+        let waiters = self.stripes.finish(queueing.token, queueing.id, |row, envelope| {
+            if result.is_ok() {
+                self.recent.put(row, envelope);
+            }
+        });
         self.in_flight.leave(queueing.turn);
         done(result.clone());
         tell(waiters, result);

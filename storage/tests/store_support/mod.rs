@@ -165,7 +165,7 @@ impl Machine {
 
     /// Opened, not begun.
     pub(crate) fn open(&self) -> Store {
-        let options = StoreOptions { reserve_bytes: Some(0) };
+        let options = StoreOptions { reserve_bytes: Some(0), ..Default::default() };
         Store::open_with(self.directory().unwrap(), &options, self.clock.clone(), |path| {
             fs::create_dir_all(path).unwrap();
             Ok(self.engine.lock().clone() as Arc<dyn Engine>)
