@@ -1,16 +1,19 @@
 //! Carries out what a coordinator machine asks for: the store here, the peers there, the clock.
 //!
-//! A request's machine runs in a task of its own, so that what must go on after the answer (the third replica, a
-//! repair) does, and so that a client that hangs up leaves nothing half-done.
+//! A request's machine runs where its client waits, and goes on in a task of its own after the answer (the third
+//! replica, a repair) or when the client hangs up: nothing is left half-done.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use parking_lot::Mutex;
 use rondo_coordinator::get::{Read, ReadRequest};
 use rondo_coordinator::put::{Write, WriteRequest};
 use rondo_coordinator::{Action, Actions, CoordinatorOptions, Event, Failure, Now, ReadAnswer, Replicas, WriteAnswer};
 use rondo_ring::View;
 use rondo_storage::store::{Merged, Store};
-use tokio::sync::{mpsc, oneshot};
+use smallvec::{SmallVec, smallvec};
 
 use crate::server::time::Clock;
 
@@ -91,37 +94,100 @@ impl Driver {
     }
 
     async fn run<M: Machine>(self: &Arc<Self>, machine: M, actions: Actions) -> Result<M::Answer, Failure> {
-        let (answer, answered) = oneshot::channel();
-        let (events, received) = mpsc::unbounded_channel();
-        let running = Running { driver: self.clone(), machine, events, answer: Some(answer), wake_at: None };
-        tokio::spawn(running.run(actions, received));
-        answered.await.expect("a machine answers before it finishes (C6)")
+        let running = Running { driver: self.clone(), machine, mailbox: Arc::default(), answer: None, wake_at: None };
+        Asking(Some(running)).answer(actions).await
+    }
+}
+
+/// Events on their way to one machine: from its own thread, from the peers, from the engine's writer.
+#[derive(Default)]
+struct Mailbox(Mutex<Inbox>);
+
+#[derive(Default)]
+struct Inbox {
+    events: SmallVec<[Event; 1]>,
+    waker: Option<Waker>,
+}
+
+impl Mailbox {
+    fn put(&self, event: Event) {
+        let waker = {
+            let mut inbox = self.0.lock();
+            inbox.events.push(event);
+            inbox.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// All there are; waits for one.
+    fn poll_take(&self, context: &mut Context<'_>) -> Poll<SmallVec<[Event; 1]>> {
+        let mut inbox = self.0.lock();
+        if inbox.events.is_empty() {
+            match &mut inbox.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(std::mem::take(&mut inbox.events))
+    }
+}
+
+/// A machine whose client waits. What it still has to do afterwards, or when the client hangs up, goes on in a task.
+struct Asking<M: Machine>(Option<Running<M>>);
+
+impl<M: Machine> Asking<M> {
+    async fn answer(mut self, actions: Actions) -> Result<M::Answer, Failure> {
+        let running = self.0.as_mut().expect("invariant: it is there until this is dropped");
+        running.carry_out(actions);
+        loop {
+            if let Some(answer) = running.answer.take() {
+                return answer;
+            }
+            running.step().await;
+        }
+    }
+}
+
+impl<M: Machine> Drop for Asking<M> {
+    fn drop(&mut self) {
+        if let Some(running) = self.0.take().filter(|running| !running.machine.is_finished()) {
+            tokio::spawn(running.finish());
+        }
     }
 }
 
 struct Running<M: Machine> {
     driver: Arc<Driver>,
     machine: M,
-    events: mpsc::UnboundedSender<Event>,
-    answer: Option<oneshot::Sender<Result<M::Answer, Failure>>>,
+    mailbox: Arc<Mailbox>,
+    answer: Option<Result<M::Answer, Failure>>,
     wake_at: Option<Now>,
 }
 
 impl<M: Machine> Running<M> {
-    async fn run(mut self, actions: Actions, mut received: mpsc::UnboundedReceiver<Event>) {
-        self.carry_out(actions);
+    async fn finish(mut self) {
         while !self.machine.is_finished() {
-            let event = match self.wake_at {
-                None => received.recv().await,
-                Some(at) => match tokio::time::timeout_at(self.driver.clock.instant(at), received.recv()).await {
-                    Ok(event) => event,
-                    Err(_) => {
-                        self.wake_at = None;
-                        Some(Event::Wake)
-                    }
-                },
-            };
-            let event = event.expect("the machine's own sender keeps the channel open");
+            self.step().await;
+        }
+    }
+
+    /// Waits for events, or for the time the machine wants to be woken at, and does what follows.
+    async fn step(&mut self) {
+        let events = poll_fn(|context| self.mailbox.poll_take(context));
+        let events = match self.wake_at {
+            None => events.await,
+            Some(at) => match tokio::time::timeout_at(self.driver.clock.instant(at), events).await {
+                Ok(events) => events,
+                Err(_) => {
+                    self.wake_at = None;
+                    smallvec![Event::Wake]
+                }
+            },
+        };
+        for event in events {
             let actions = self.machine.on_event(event, self.driver.clock.now());
             self.carry_out(actions);
         }
@@ -130,23 +196,19 @@ impl<M: Machine> Running<M> {
     fn carry_out(&mut self, actions: Actions) {
         for action in actions {
             match M::answer(action) {
-                Ok(answer) => {
-                    // A client that hung up no longer listens; the request itself goes on.
-                    let _ = self.answer.take().map(|to| to.send(answer));
-                }
+                Ok(answer) => self.answer = Some(answer),
                 Err(action) => self.act(action),
             }
         }
     }
 
     fn act(&mut self, action: Action) {
-        let events = self.events.clone();
-        // A machine that has finished no longer listens to what comes late.
-        let tell = move |event| drop(events.send(event));
+        let mailbox = self.mailbox.clone();
+        let tell = move |event| mailbox.put(event);
         match action {
             Action::UpdateHere { key, change } => {
-                let later = self.events.clone();
-                let done = Box::new(move |result| drop(later.send(Event::Durable(result))));
+                let later = self.mailbox.clone();
+                let done = Box::new(move |result| later.put(Event::Durable(result)));
                 tell(Event::Updated(self.driver.store.update(&key, change, done)));
             }
             Action::MergeHere { key, object, durability } => {
