@@ -174,7 +174,7 @@ fn lifetime(value: &Value) -> Result<Option<Ttl>, String> {
     let ttl = match value {
         Value::Null => return Ok(None),
         Value::String(text) => text.parse(),
-        number => number.as_u64().ok_or(TtlError).and_then(Ttl::new),
+        number => whole(number).ok_or(TtlError).and_then(Ttl::new),
     };
     ttl.map(Some).map_err(|allowed| format!("{allowed}; null for no end"))
 }
@@ -284,8 +284,9 @@ mod tests {
 
     #[test]
     fn a_whole_number_may_be_written_with_a_fraction() {
-        let bucket = Bucket::parse(&fields(json!({"n":5.0,"w":4.0,"max_siblings":7.0}))).unwrap();
+        let bucket = Bucket::parse(&fields(json!({"n":5.0,"w":4.0,"max_siblings":7.0,"ttl":60.0}))).unwrap();
         assert_eq!((bucket.n.get(), bucket.w, bucket.max_siblings), (5, QuorumChoice::Count(4), 7));
+        assert_eq!(bucket.ttl, Ttl::new(60).ok());
         let errors = Bucket::parse(&fields(json!({"n":2.5,"r":-1.0,"max_siblings":1e30}))).unwrap_err();
         assert_eq!(errors.len(), 3);
     }

@@ -11,6 +11,7 @@ import schemathesis
 # Of the buckets under test, and what three nodes can meet.
 N = 3
 SHORT = re.compile(r"0*([1-9]|[1-9][0-9]|[1-9][0-9]{2}|1[0-9]{3})ms|0*[1-2]s")
+TTL = re.compile(r"0*[1-9][0-9]*[smhd]?")
 CONTEXT = re.compile(r"[A-Za-z0-9_-]{1,4096}")
 
 contexts: dict[tuple, str] = {}
@@ -35,7 +36,8 @@ def before_call(context, case, kwargs):
                 # Above N is refused.
                 if text(place, name):
                     place[name] = str(N)
-    for header, parameter in (("Rondo-R", "r"), ("Rondo-W", "w"), ("Rondo-Timeout", "timeout")):
+    pairs = (("Rondo-R", "r"), ("Rondo-W", "w"), ("Rondo-Timeout", "timeout"), ("Rondo-Ttl", "ttl"))
+    for header, parameter in pairs:
         # The two may not contradict each other.
         if text(case.headers, header) and parameter in (case.query or {}):
             del case.headers[header]
@@ -43,6 +45,13 @@ def before_call(context, case, kwargs):
         # A deadline of a few milliseconds is a 504, and rightly so.
         if SHORT.fullmatch(text(place, name) or ""):
             place[name] = "5s"
+    for place, name in ((case.headers, "Rondo-Ttl"), (case.query, "ttl")):
+        # More than 3650 days are refused; a value of a second is gone when it is looked for.
+        if TTL.fullmatch(text(place, name) or ""):
+            place[name] = "1h"
+    if case.method == "PUT" and text(case.headers, "If-None-Match") == "*":
+        # One condition at most.
+        case.headers.pop("If-Match", None)
     if CONTEXT.fullmatch(text(case.headers, "Rondo-Context") or ""):
         # Contexts cannot be made up.
         with lock:
@@ -59,12 +68,17 @@ def before_call(context, case, kwargs):
 
 
 def keep_within_cluster(properties):
-    """More owners than there are nodes, or an R or W above N."""
+    """More owners than there are nodes, an R or W above N, a lifetime that is over before the next request."""
     if properties.get("n") in range(1, 8):
         properties["n"] = N
     for name in ("r", "w"):
         if properties.get(name) in (4, 5, 6, 7, "4", "5", "6", "7"):
             properties[name] = N
+    ttl = properties.get("ttl")
+    if TTL.fullmatch(ttl if isinstance(ttl, str) else ""):
+        properties["ttl"] = "1h"
+    elif type(ttl) is int and 1 <= ttl <= 315360000:
+        properties["ttl"] = 3600
 
 
 @schemathesis.hook
