@@ -158,8 +158,6 @@ fn objects_are_answered_as_it_says() {
     let shown = |request: rondo_tests::Request| request.header("Prefer", "return=representation");
     let sent = shown(object("PUT", "r")).header("Rondo-Ttl", "1h").header("Content-Type", "text/plain").body("shown");
     let returned = document.check("PUT", OBJECT, sent.send().expect(200));
-    let posted = shown(request("POST", &node.url("/v1/kv/contract"))).body("shown").send().expect(201);
-    document.check("POST", "/v1/kv/{bucket}", posted);
     document.check("GET", OBJECT, object("GET", "r").send().expect(200));
     document.check("PUT", OBJECT, object("PUT", "r").header("If-None-Match", "*").send().expect(412));
     document.check("PUT", OBJECT, object("PUT", "never").header("If-Match", "*").send().expect(412));
