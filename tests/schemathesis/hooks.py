@@ -32,10 +32,9 @@ def text(mapping, name):
 def before_call(context, case, kwargs):
     for place, names in ((case.headers, ("Rondo-R", "Rondo-W")), (case.query, ("r", "w"))):
         for name in names:
-            if (text(place, name) or "") in "4567":
-                # Above N is refused.
-                if text(place, name):
-                    place[name] = str(N)
+            # Above N is refused.
+            if (text(place, name) or "none") in "4567":
+                place[name] = str(N)
     pairs = (("Rondo-R", "r"), ("Rondo-W", "w"), ("Rondo-Timeout", "timeout"), ("Rondo-Ttl", "ttl"))
     for header, parameter in pairs:
         # The two may not contradict each other.
@@ -52,6 +51,9 @@ def before_call(context, case, kwargs):
     if case.method == "PUT" and text(case.headers, "If-None-Match") == "*":
         # One condition at most.
         case.headers.pop("If-Match", None)
+    if text(case.headers, "If-Match") == "0":
+        # What the generator falls back to: it has a format of its own for this header and cannot join a pattern to it.
+        case.headers["If-Match"] = "*"
     if CONTEXT.fullmatch(text(case.headers, "Rondo-Context") or ""):
         # Contexts cannot be made up.
         with lock:
