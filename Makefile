@@ -1,6 +1,11 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench-engine kill-9 load-all schemathesis
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
+	schemathesis
+
+# The suite starts the other two.
+BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
+	cargo run --release --quiet -p rondo-node --example bench_suite --
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 16
@@ -35,6 +40,18 @@ demo: ## the same, losing a node and getting over it
 
 figure-8: ## the Dynamo paper's load-balancing comparison (SOSP 2007, figure 8)
 	cargo run --release --quiet -p rondo-ring --example figure_8
+
+bench: ## three nodes beside bare axum, in turns (sizes: node/examples/bench_suite/sizes.rs)
+	$(BENCH_SUITE) compare
+
+bench-growth: ## 10 million keys beside 10,000 (BENCH_KEYS_MANY, BENCH_KEYS)
+	$(BENCH_SUITE) growth
+
+bench-memory: ## memory of an idle node with a million objects, and its start after SIGKILL (BENCH_OBJECTS)
+	$(BENCH_SUITE) memory
+
+bench-six: ## six nodes on this machine beside three
+	$(BENCH_SUITE) six
 
 bench-engine: ## the storage engine against fjall
 	cargo run --release --quiet -p rondo-storage --example bench_engine

@@ -136,16 +136,12 @@ fn a_wrong_setting_is_named_with_its_place_and_a_suggestion() {
     let path = bad.to_str().unwrap();
     for command in [&["config", "check", "--config", path][..], &["server", "--config", path]] {
         rondo(command).run().expect(1).says(&[
-            "bad.toml",
-            "weight",
-            "heavy",
-            "cache_byte",
-            "did you mean",
-            "cache_bytes",
+            "bad.toml:1: weight = \"heavy\": a whole number",
+            "bad.toml:3: there is no setting \"storage.cache_byte\"; did you mean \"storage.cache_bytes\"?",
         ]);
     }
     let broken = file(&directory, "broken.toml", "name = \n");
-    rondo(["config", "check", "--config", broken.to_str().unwrap()]).run().expect(1).says(&["broken.toml"]);
+    rondo(["config", "check", "--config", broken.to_str().unwrap()]).run().expect(1).says(&["broken.toml", "line 1"]);
     let missing = directory.path().join("missing.toml");
     rondo(["config", "check", "--config", missing.to_str().unwrap()]).run().expect(1).says(&["missing.toml"]);
     rondo(["config", "check"]).env("RONDO_WEIGTH", "1").run().expect(1).says(&["RONDO_WEIGTH", "did you mean"]);
@@ -162,6 +158,11 @@ fn a_wrong_setting_is_named_with_its_place_and_a_suggestion() {
     for origin in ["good.toml", "--name", "RONDO_ZONE", "default"] {
         assert!(shown.contains(origin), "{origin} is not in\n{shown}");
     }
+    let json = rondo(["config", "show", "--output", "json"].into_iter().chain(good)).run().expect(0);
+    let rows: Vec<serde_json::Value> = serde_json::from_slice(&json.stdout).unwrap();
+    let row = |key: &str| rows.iter().find(|row| row["key"] == key).unwrap();
+    assert_eq!((&row("weight")["value"], &row("name")["origin"]), (&2.into(), &"--name".into()));
+    assert!(row("weight")["origin"].as_str().unwrap().ends_with("good.toml:1"), "{json:?}");
 }
 
 /// `rondo server` that has to refuse to start, with everything set that a good one needs.

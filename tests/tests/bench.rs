@@ -73,9 +73,30 @@ fn a_run_without_the_right_answers_fails() {
 }
 
 #[test]
+fn an_open_loop_begins_what_is_due_and_says_what_it_could_not() {
+    let cluster = Cluster::start(1);
+    let one = cluster.endpoints();
+    let kept = report(&bench(&one, "--rate 200 --duration 500ms --mix put --w 1 --keys 5 --timeout 60s").expect(0));
+    assert_eq!(kept["statuses"]["put"]["204"], 100, "{kept}");
+    assert_eq!((&kept["start_lag_us"]["count"], &kept["not_begun"]), (&100.into(), &0.into()));
+    assert_eq!(kept["setup"]["rate_per_second"], 200);
+    // A fifth of a second's requests at this rate would take these connections many seconds.
+    let beyond = bench(&one, "--rate 1000000 --duration 200ms --mix get --r 1 --timeout 1s").expect(1);
+    let beyond = report(&beyond);
+    let begun = beyond["latency_us"]["all"]["count"].as_u64().unwrap();
+    assert_eq!(begun + beyond["not_begun"].as_u64().unwrap(), 200_000, "{beyond}");
+}
+
+#[test]
 fn a_run_that_makes_no_sense_is_not_begun() {
-    for line in ["--mix del", "--keys 0", "--requests 5 --duration 1s", "--value-size 1GiB", "--keys 1000 --key-size 2"]
-    {
+    for line in [
+        "--mix del",
+        "--keys 0",
+        "--rate 0",
+        "--requests 5 --duration 1s",
+        "--value-size 1GiB",
+        "--keys 1000 --key-size 2",
+    ] {
         bench("http://127.0.0.1:1", line).expect(2);
     }
     bench("http://127.0.0.1:1", "").expect(3).says(&["127.0.0.1:1: cannot connect"]);

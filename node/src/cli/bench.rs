@@ -6,6 +6,7 @@ mod generator;
 mod keys;
 mod mix;
 mod nodes;
+mod pace;
 mod progress;
 mod report;
 mod requests;
@@ -91,6 +92,7 @@ impl Bench<'_> {
             threads: self.args.threads.min(self.args.connections).into(),
             timeout: self.args.timeout,
             until,
+            rate: self.args.rate,
             seed: self.args.seed.wrapping_mul(1 << 20).wrapping_add(part << 16),
             expected: self.expected,
         }
@@ -98,7 +100,7 @@ impl Bench<'_> {
 
     async fn preload(&self) -> Result<(), Failure> {
         let recipe = Recipe { keys: self.keys.in_sequence(), ..self.recipe(Mix::only(Operation::Put)) };
-        let run = self.generator(recipe, Until::Requests(self.keys.count()), 0);
+        let run = Run { rate: None, ..self.generator(recipe, Until::Requests(self.keys.count()), 0) };
         let (tally, _) = to_its_end("preload", generator::start(run).await?).await?;
         let stored = tally.answers - self.unexpected(&tally);
         if stored == self.keys.count() {
@@ -159,6 +161,7 @@ impl Bench<'_> {
             w: recipe.w.clone(),
             connections: args.connections.into(),
             threads: args.threads.min(args.connections).into(),
+            rate_per_second: args.rate,
             keys: recipe.keys.count(),
             key_bytes: recipe.keys.bytes(),
             value_bytes: recipe.values.sizes().to_string(),

@@ -27,6 +27,9 @@ pub(crate) struct BenchArgs {
     /// Measure so many requests instead
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) requests: Option<u64>,
+    /// Requests a second that fall due whether or not earlier ones were answered; latency counts from then on
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
     /// How long to send requests before measuring; 0s: not at all
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub(crate) warmup: Duration,

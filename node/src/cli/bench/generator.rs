@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 
 use super::connection::{Connection, NoAnswer};
 use super::mix::Operation;
+use super::pace::Pace;
 use super::requests::{Recipe, Requests};
 use super::tally::{Done, Tally};
 use crate::cli::client::Endpoint;
@@ -38,8 +39,21 @@ pub(crate) struct Run {
     pub(crate) threads: usize,
     pub(crate) timeout: Duration,
     pub(crate) until: Until,
+    /// Requests a second: an open loop. Without it each connection waits for its answers.
+    pub(crate) rate: Option<u32>,
     pub(crate) seed: u64,
     pub(crate) expected: Expected,
+}
+
+impl Run {
+    fn pace(&self) -> Option<Arc<Pace>> {
+        let rate = self.rate?;
+        let count = match self.until {
+            Until::Elapsed(time) => (time.as_secs_f64() * f64::from(rate)) as u64,
+            Until::Requests(count) => count,
+        };
+        Some(Pace::new(rate, count.max(1)))
+    }
 }
 
 /// A node that requests are sent to.
@@ -74,6 +88,8 @@ impl Expected {
 pub(crate) struct Running {
     view: View,
     ends: Vec<oneshot::Receiver<Tally>>,
+    /// Requests that were due and never begun.
+    not_begun: Option<oneshot::Receiver<u64>>,
 }
 
 /// How far a run is.
@@ -87,6 +103,7 @@ pub(crate) struct View {
 #[derive(Debug)]
 struct Shared {
     run: Run,
+    pace: Option<Arc<Pace>>,
     issued: AtomicU64,
     done: AtomicU64,
 }
@@ -116,22 +133,33 @@ impl Running {
     pub(crate) async fn finish(self) -> Result<(Tally, Duration), Failure> {
         let mut all = Tally::new();
         for end in self.ends {
-            all.add(end.await.map_err(|_| Failure::Failed("a thread of the load generator has failed".into()))?);
+            all.add(end.await.map_err(|_| gone())?);
+        }
+        if let Some(not_begun) = self.not_begun {
+            all.not_begun = not_begun.await.map_err(|_| gone())?;
         }
         Ok((all, self.view.begin.elapsed()))
     }
 }
 
+fn gone() -> Failure {
+    Failure::Failed("a thread of the load generator has failed".into())
+}
+
+fn not_started(error: std::io::Error) -> Failure {
+    Failure::Failed(format!("a thread of the load generator cannot be started: {error}"))
+}
+
 /// Opens all connections and begins.
 pub(crate) async fn start(run: Run) -> Result<Running, Failure> {
-    let failed = |e: std::io::Error| Failure::Failed(format!("a thread of the load generator cannot be started: {e}"));
-    let shared = Arc::new(Shared { run, issued: AtomicU64::new(0), done: AtomicU64::new(0) });
+    let pace = run.pace();
+    let shared = Arc::new(Shared { run, pace, issued: AtomicU64::new(0), done: AtomicU64::new(0) });
     let (begin_sender, begin) = watch::channel(None);
     let (mut opened, mut ends) = (Vec::new(), Vec::new());
     for thread in 0..shared.run.threads {
         let (opened_sender, opened_receiver) = oneshot::channel();
         let (end_sender, end) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(not_started)?;
         let (shared, begin) = (shared.clone(), begin.clone());
         let work = move || {
             let tasks = LocalSet::new();
@@ -139,7 +167,7 @@ pub(crate) async fn start(run: Run) -> Result<Running, Failure> {
             // Whoever waits for the result has the error of a receiver that is gone.
             let _ = end_sender.send(tally);
         };
-        std::thread::Builder::new().name(format!("load-{thread}")).spawn(work).map_err(failed)?;
+        std::thread::Builder::new().name(format!("load-{thread}")).spawn(work).map_err(not_started)?;
         opened.push(opened_receiver);
         ends.push(end);
     }
@@ -148,7 +176,18 @@ pub(crate) async fn start(run: Run) -> Result<Running, Failure> {
     }
     let begin = Instant::now();
     begin_sender.send_replace(Some(begin));
-    Ok(Running { view: View { shared, begin }, ends })
+    let not_begun = shared.pace.clone().map(|pace| keep_pace(pace, begin, shared.run.timeout)).transpose()?;
+    Ok(Running { view: View { shared, begin }, ends, not_begun })
+}
+
+fn keep_pace(pace: Arc<Pace>, begin: Instant, patience: Duration) -> Result<oneshot::Receiver<u64>, Failure> {
+    let (sender, not_begun) = oneshot::channel();
+    let keep = move || {
+        // Nobody waits for the number any more once the run has failed.
+        let _ = sender.send(pace.keep(begin, patience));
+    };
+    std::thread::Builder::new().name("pace".into()).spawn(keep).map_err(not_started)?;
+    Ok(not_begun)
 }
 
 /// One thread: every `threads`-th connection.
@@ -199,17 +238,18 @@ impl Client {
 
     async fn work(mut self, begin: Instant) {
         let mut request = Vec::new();
-        while let Some(number) = self.shared.next(begin) {
+        while let Some((number, due)) = self.shared.next(begin).await {
             let operation = self.requests.write(&self.shared.run.recipe, number, &mut self.random, &mut request);
             let started = Instant::now();
+            let due = due.unwrap_or(started);
             let result = self.connection.exchange(&request).await;
             let ended = Instant::now();
             let done = Done {
                 operation,
                 sent_bytes: request.len(),
                 result,
-                latency: ended - started,
-                lag: Duration::ZERO,
+                latency: ended - due,
+                lag: started - due,
                 in_time: self.shared.in_time(ended - begin),
             };
             self.record(done);
@@ -232,12 +272,16 @@ impl Client {
 }
 
 impl Shared {
-    /// The number of a request to begin now.
-    fn next(&self, begin: Instant) -> Option<u64> {
+    /// The number of a request to begin now, and when it was due in an open loop.
+    async fn next(&self, begin: Instant) -> Option<(u64, Option<Instant>)> {
+        if let Some(pace) = &self.pace {
+            let number = pace.next().await?;
+            return Some((number, Some(begin + pace.offset(number))));
+        }
         let over = matches!(self.run.until, Until::Elapsed(time) if begin.elapsed() >= time);
         let number = (!over).then(|| self.issued.fetch_add(1, Ordering::Relaxed))?;
         let left = !matches!(self.run.until, Until::Requests(count) if number >= count);
-        left.then_some(number)
+        left.then_some((number, None))
     }
 
     fn in_time(&self, elapsed: Duration) -> bool {

@@ -21,6 +21,10 @@ pub(crate) struct Report {
     pub(crate) sent_bytes_per_second: f64,
     pub(crate) received_bytes_per_second: f64,
     pub(crate) latency_us: BTreeMap<&'static str, Latency>,
+    /// From when a request was due to when it was begun; with `rate_per_second` only.
+    pub(crate) start_lag_us: Option<Latency>,
+    /// Requests that were due and never begun: the rate was more than this could do.
+    pub(crate) not_begun: u64,
     pub(crate) statuses: BTreeMap<&'static str, BTreeMap<u16, u64>>,
     /// Requests without an answer, by kind.
     pub(crate) no_answer: BTreeMap<&'static str, u64>,
@@ -40,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) w: Option<String>,
     pub(crate) connections: usize,
     pub(crate) threads: usize,
+    /// Of an open loop.
+    pub(crate) rate_per_second: Option<u32>,
     pub(crate) keys: u64,
     pub(crate) key_bytes: usize,
     pub(crate) value_bytes: String,
@@ -133,18 +139,20 @@ impl Report {
         latency_us.insert("all", Latency::of(&tally.latency_us()));
         let no_answer = tally.no_answer();
         Self {
-            setup,
             requests: tally.answers_in_time,
             seconds: round(seconds, 1e3),
             requests_per_second: per_second(tally.answers_in_time),
             sent_bytes_per_second: per_second(in_time(tally.sent_bytes)),
             received_bytes_per_second: per_second(in_time(tally.received_bytes)),
             latency_us,
+            start_lag_us: setup.rate_per_second.map(|_| Latency::of(&tally.lag_us)),
+            not_begun: tally.not_begun,
             statuses: used().map(|operation| (operation.name(), tally.of(operation).statuses.clone())).collect(),
-            unexpected: unexpected + no_answer.values().sum::<u64>(),
+            unexpected: unexpected + no_answer.values().sum::<u64>() + tally.not_begun,
             first_unexpected: tally.complaint.clone(),
             no_answer,
             cpu,
+            setup,
         }
     }
 
@@ -174,11 +182,22 @@ impl Report {
             let times = [l.p50, l.p90, l.p99, l.p99_9, l.max].map(milliseconds);
             [vec![name.to_string()], times.to_vec()].concat()
         };
-        table(&["latency (ms)", "p50", "p90", "p99", "p99.9", "max"], &shown.map(row).collect::<Vec<_>>())
+        table(&["milliseconds", "p50", "p90", "p99", "p99.9", "max"], &shown.map(row).collect::<Vec<_>>())
+    }
+
+    /// How well an open loop was kept.
+    fn pace(&self) -> Vec<String> {
+        let Some((rate, lag)) = self.setup.rate_per_second.zip(self.start_lag_us) else { return Vec::new() };
+        let (p50, p99, max) = (milliseconds(lag.p50), milliseconds(lag.p99), milliseconds(lag.max));
+        let mut lines = vec![format!("due {rate}/s, begun late by {p50} ms (p50), {p99} ms (p99), {max} ms at most")];
+        if self.not_begun > 0 {
+            lines.push(format!("never begun: {}; the rate was more than this could do", self.not_begun));
+        }
+        lines
     }
 
     fn answers(&self) -> String {
-        let mut lines = Vec::new();
+        let mut lines = self.pace();
         for (operation, statuses) in &self.statuses {
             let counts: Vec<String> = statuses.iter().map(|(status, count)| format!("{count} × {status}")).collect();
             lines.push(format!("{operation}: {}", counts.join(", ")));
@@ -225,7 +244,7 @@ impl Cpu {
             self.nodes.iter().map(|node| vec![node.name.clone(), shown(node.us_per_request)]).collect();
         rows.push(vec!["all nodes".into(), shown(self.nodes_us_per_request)]);
         rows.push(vec!["rondo bench".into(), shown(Some(self.generator_us_per_request))]);
-        table(&["CPU", "µs/request"], &rows)
+        table(&["CPU time of", "microseconds/request"], &rows)
     }
 }
 
@@ -244,6 +263,7 @@ mod tests {
             w: Some("2".into()),
             connections: 4,
             threads: 1,
+            rate_per_second: None,
             keys: 10,
             key_bytes: 16,
             value_bytes: "1024".into(),

@@ -32,6 +32,8 @@ pub(crate) struct Tally {
     pub(crate) answers_in_time: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    /// Requests that were due and never begun.
+    pub(crate) not_begun: u64,
     /// The beginning of the first answer that nobody expected.
     pub(crate) complaint: Option<String>,
 }
@@ -74,6 +76,7 @@ impl Tally {
             answers_in_time: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            not_begun: 0,
             complaint: None,
         }
     }
@@ -120,6 +123,7 @@ impl Tally {
         self.answers_in_time += other.answers_in_time;
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        self.not_begun += other.not_begun;
         self.complaint = self.complaint.take().or(other.complaint);
     }
 
