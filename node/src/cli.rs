@@ -12,6 +12,7 @@ mod config;
 mod dev;
 mod failure;
 mod load;
+mod ls;
 mod object;
 mod output;
 mod problem;
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Get(args) => on_one_thread(object::get(&args)),
         Command::Put(args) => on_one_thread(object::put(&args)),
         Command::Del(args) => on_one_thread(object::del(&args)),
+        Command::Ls(args) => on_one_thread(ls::run(&args)),
         Command::Load(args) => on_one_thread(load::run(&args)),
         Command::Bench(args) => on_one_thread(bench::run(&args)),
         Command::Bucket(command) => on_one_thread(bucket::run(&command)),

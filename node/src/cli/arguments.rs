@@ -39,6 +39,8 @@ pub(super) enum Command {
     Put(PutArgs),
     /// Delete a key
     Del(DelArgs),
+    /// List the keys of a bucket
+    Ls(LsArgs),
     /// Store the {"key":…,"value":…} lines of a file
     Load(LoadArgs),
     /// Measure requests a second, their latency, and the CPU time they cost every node
@@ -202,6 +204,26 @@ pub(super) struct DelArgs {
     /// Replicas that must have it on disk: a number, one, quorum, all, local-quorum, each-quorum
     #[arg(long)]
     pub(super) w: Option<String>,
+}
+
+/// `rondo ls`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LsArgs {
+    /// The bucket
+    pub(super) bucket: String,
+    /// Only keys that begin with this
+    pub(super) prefix: Option<String>,
+    /// Stop after so many keys
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: Option<u64>,
+    /// Owners of each partition that must answer: a number, one, quorum, all, local-quorum
+    #[arg(long)]
+    pub(super) r: Option<String>,
+    /// Deadline of each step, such as 250ms or 2s
+    #[arg(long, value_name = "DURATION")]
+    pub(super) timeout: Option<String>,
+    #[command(flatten)]
+    pub(super) target: Target,
 }
 
 /// `rondo load`.

@@ -5,9 +5,10 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -21,6 +22,9 @@ use super::failure::Failure;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 /// Largest answer taken.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+/// Longest line of an answer in lines, and the longest pause in it: a step's longest deadline is 600 s.
+const LINE_BYTES_MAX: usize = 1 << 20;
+const LINE_PATIENCE: Duration = Duration::from_secs(630);
 /// What a bucket in a path, or a query parameter, may not show as it is. `.` is no part of it: no path of the contract
 /// is ever resolved.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -222,6 +226,70 @@ pub(super) async fn call(endpoints: &[Endpoint], request: Request, patience: Dur
                 )));
             }
         }
+    }
+    Err(Failure::Unreachable(refusals.join("\n")))
+}
+
+/// An answer that is taken line by line.
+#[derive(Debug)]
+pub(super) struct Lines {
+    body: Incoming,
+    /// What has come and was not taken.
+    rest: BytesMut,
+}
+
+impl Lines {
+    /// Whether a whole line has come already.
+    pub(super) fn has_next(&self) -> bool {
+        self.rest.contains(&b'\n')
+    }
+
+    /// The next line, without its end; `None` at the end of the answer.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        let failed = |why: String| Failure::Failed(format!("the answer broke off: {why}"));
+        loop {
+            if let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+                let line = self.rest.split_to(end + 1).freeze();
+                return Ok(Some(line.slice(..end)));
+            }
+            if self.rest.len() > LINE_BYTES_MAX {
+                return Err(failed(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+            }
+            let Ok(frame) = timeout(LINE_PATIENCE, self.body.frame()).await else {
+                return Err(failed(format!("nothing came for {} s", LINE_PATIENCE.as_secs())));
+            };
+            match frame.transpose().map_err(|e| failed(e.to_string()))? {
+                None => return Ok(None),
+                Some(frame) => frame.data_ref().into_iter().for_each(|data| self.rest.extend_from_slice(data)),
+            }
+        }
+    }
+}
+
+/// Asks the first of the endpoints that can be connected to for an answer in lines.
+pub(super) async fn open(endpoints: &[Endpoint], request: &Request) -> Result<Lines, Failure> {
+    let mut refusals = Vec::new();
+    for endpoint in endpoints {
+        let unsendable = |e: CallError| Failure::Usage(e.to_string());
+        let built = request.build(&endpoint.0).map_err(unsendable)?;
+        let mut sender = match Connection::new(endpoint.clone()).connect().await {
+            Ok(sender) => sender,
+            Err(error) => {
+                refusals.push(format!("{endpoint}: {error}"));
+                continue;
+            }
+        };
+        let unreachable = |why: String| Failure::Unreachable(format!("{endpoint}: {why}"));
+        let Ok(response) = timeout(LINE_PATIENCE, sender.send_request(built)).await else {
+            return Err(unreachable(CallError::TimedOut(LINE_PATIENCE).to_string()));
+        };
+        let (head, body) = response.map_err(|e| unreachable(e.to_string()))?.into_parts();
+        if head.status.is_success() {
+            return Ok(Lines { body, rest: BytesMut::new() });
+        }
+        let body = Limited::new(body, LINE_BYTES_MAX).collect().await.map_err(|e| unreachable(e.to_string()))?;
+        let answer = Answer { status: head.status, headers: head.headers, body: body.to_bytes() };
+        return Err(Failure::Failed(super::problem::describe(&answer)));
     }
     Err(Failure::Unreachable(refusals.join("\n")))
 }
