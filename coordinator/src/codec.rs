@@ -1,6 +1,8 @@
 //! The bytes of peer messages: format version, kind, fields. A message says where it ends, so that several can stand
 //! in one body. An object or value is copied once, into the buffer it is sent from, and not at all when received.
 
+mod list;
+
 use bytes::Bytes;
 use rondo_ring::ReplicationFactor;
 use rondo_storage::engine::Durability;
@@ -45,6 +47,10 @@ impl ReplicaRequest {
                 out.extend_from_slice(&[VERSION, 3]);
                 put_forward(out, write);
             }
+            Self::List(query) => {
+                out.extend_from_slice(&[VERSION, 4]);
+                list::put_query(out, query);
+            }
         }
     }
 
@@ -66,6 +72,7 @@ impl ReplicaRequest {
                 Ok(Self::Read { key: take_key(input)?, want })
             }
             3 => Ok(Self::Forward(Box::new(take_forward(input)?))),
+            4 => Ok(Self::List(Box::new(list::take_query(input)?))),
             _ => Err(WireError::Value("kind of request")),
         }
     }
@@ -76,6 +83,7 @@ impl ReplicaRequest {
             Self::Merge { key, object, .. } => (key, object.len()),
             Self::Read { key, .. } => (key, 0),
             Self::Forward(write) => (&write.key, write.change.value.as_ref().map_or(0, Bytes::len)),
+            Self::List(query) => return OVERHEAD_BYTES + list::query_bytes(query),
         };
         OVERHEAD_BYTES + key.row().len() + value_len
     }
@@ -104,6 +112,10 @@ impl ReplicaReply {
                 put_failure(out, failure);
             }
             Self::Refused(refusal) => out.extend_from_slice(&[9, refusal_code(*refusal)]),
+            Self::Listed(page) => {
+                out.push(10);
+                list::put_page(out, page);
+            }
         }
     }
 
@@ -120,6 +132,7 @@ impl ReplicaReply {
             7 => return Ok(Self::Forwarded(Ok(take_answer(input)?))),
             8 => return Ok(Self::Forwarded(Err(take_failure(input)?))),
             9 => return Ok(Self::Refused(take_refusal(input)?)),
+            10 => return Ok(Self::Listed(Box::new(list::take_page(input)?))),
             _ => return Err(WireError::Value("kind of reply")),
         };
         Ok(Self::Value(value))

@@ -108,7 +108,7 @@ impl Forwarding {
             }
             Err(ReplicaError::Lost | ReplicaError::TimedOut) => self.lost += 1,
             // No answer to what was asked: what that node did is not known.
-            Ok(ReplicaReply::Merged | ReplicaReply::Value(_)) => self.lost += 1,
+            Ok(ReplicaReply::Merged | ReplicaReply::Value(_) | ReplicaReply::Listed(_)) => self.lost += 1,
         }
         if self.may_ask() {
             self.ask_next(context, actions);

@@ -138,7 +138,9 @@ impl Read {
         match result {
             Ok(ReplicaReply::Value(value)) => self.heard(from, value),
             Ok(ReplicaReply::Merged) => self.repaired(from, true),
-            Ok(ReplicaReply::Refused(_) | ReplicaReply::Forwarded(_)) | Err(_) => self.repaired(from, false),
+            Ok(ReplicaReply::Refused(_) | ReplicaReply::Forwarded(_) | ReplicaReply::Listed(_)) | Err(_) => {
+                self.repaired(from, false)
+            }
         }
     }
 

@@ -12,6 +12,8 @@
 //! - **C5** Tombstones and expired versions are filtered after the merge, never before.
 //! - **C6** Every request is answered by its deadline, exactly once.
 //! - **C7** Every replica seen to be behind by a read is sent what it lacks; the answer does not wait for it.
+//! - **C8** A listing is in byte order, without repetition, and complete: it has every key of which R votes tell that it
+//!   is there, and says nothing of a key before the R owners have spoken about it ([`list::List`]).
 
 pub mod answer;
 pub mod bucket;
@@ -19,6 +21,7 @@ pub mod choice;
 mod codec;
 mod forward;
 pub mod get;
+pub mod list;
 pub mod message;
 pub mod options;
 mod plan;
@@ -32,7 +35,8 @@ pub use answer::{Failure, Outcome, ReadAnswer, WriteAnswer};
 pub use bucket::{Bucket, FieldError};
 pub use choice::{ChoiceError, QuorumChoice, Use};
 pub use get::{Read, ReadRequest};
-pub use message::{ForwardedWrite, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
+pub use list::{List, ListAction, ListActions, ListAnswer, ListEvent, ListItem, ListRequest};
+pub use message::{ForwardedWrite, ListQuery, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
 pub use options::{CoordinatorOptions, OptionError};
 pub use put::{Origin, Write, WriteRequest};
 pub use wire::WireError;

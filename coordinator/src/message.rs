@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rondo_ring::ReplicationFactor;
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::Change;
+use rondo_storage::store::{Change, ListPage, ListRange};
 
 use crate::answer::{Failure, WriteAnswer};
 
@@ -29,6 +29,8 @@ pub enum ReplicaRequest {
     },
     /// Coordinate this client's write: you are an owner and I am not.
     Forward(Box<ForwardedWrite>),
+    /// Which keys do you hold?
+    List(Box<ListQuery>),
 }
 
 /// How much of an object is asked for.
@@ -38,6 +40,15 @@ pub enum Want {
     Object,
     /// Its digest.
     Digest,
+}
+
+/// A page of a listing, as one replica is asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Which keys.
+    pub range: ListRange,
+    /// How many of them at most; a replica may give fewer.
+    pub rows_max: u32,
 }
 
 /// A client's write on its way to the owner that coordinates it. Everything the bucket and the request's headers
@@ -69,6 +80,8 @@ pub enum ReplicaReply {
     Value(ReplicaValue),
     /// The answer to `Forward`.
     Forwarded(Result<WriteAnswer, Failure>),
+    /// The answer to `List`.
+    Listed(Box<ListPage>),
     /// The replica did not do it.
     Refused(Refusal),
 }

@@ -13,6 +13,9 @@ pub struct CoordinatorOptions {
     pub forward_patience_ms: u32,
     /// How long a read waits for the owners it asked before it asks one more, 1 to 5,000.
     pub hedge_after_ms: u32,
+    /// How long a listing waits for a page of one owner before others are asked for those keys too, 10 to 5,000. Above
+    /// what a page from a busy disk takes, and far enough below 1,000 that one hung owner is no visible stall.
+    pub page_patience_ms: u32,
     /// How long a read waits for an owner that is believed to be down, 1 to 5,000.
     pub down_patience_ms: u32,
     /// How long replicas beyond the quorum, and repairs, may take after the answer, 100 to 60,000.
@@ -21,7 +24,13 @@ pub struct CoordinatorOptions {
 
 impl Default for CoordinatorOptions {
     fn default() -> Self {
-        Self { forward_patience_ms: 400, hedge_after_ms: 100, down_patience_ms: 250, background_ms: 5_000 }
+        Self {
+            forward_patience_ms: 400,
+            hedge_after_ms: 100,
+            page_patience_ms: 400,
+            down_patience_ms: 250,
+            background_ms: 5_000,
+        }
     }
 }
 
@@ -45,6 +54,7 @@ impl CoordinatorOptions {
         let ranges = [
             ("forward_patience_ms", self.forward_patience_ms, 10, 5_000),
             ("hedge_after_ms", self.hedge_after_ms, 1, 5_000),
+            ("page_patience_ms", self.page_patience_ms, 10, 5_000),
             ("down_patience_ms", self.down_patience_ms, 1, 5_000),
             ("background_ms", self.background_ms, 100, 60_000),
         ];
@@ -58,6 +68,10 @@ impl CoordinatorOptions {
 
     pub(crate) fn hedge_after(&self) -> Duration {
         Duration::from_millis(self.hedge_after_ms.into())
+    }
+
+    pub(crate) fn page_patience(&self) -> Duration {
+        Duration::from_millis(self.page_patience_ms.into())
     }
 
     pub(crate) fn down_patience(&self) -> Duration {

@@ -1,6 +1,6 @@
 //! Who is asked, in which order, and what is enough.
 
-use rondo_ring::{Liveness, NodeId, ReplicationFactor, View};
+use rondo_ring::{Liveness, NodeId, ReplicationFactor, Token, View};
 use rondo_storage::Key;
 use smallvec::SmallVec;
 
@@ -26,7 +26,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(view: &View, key: &Key, n: ReplicationFactor, choice: QuorumChoice) -> Self {
-        let (this, table) = (view.this(), view.owners(key.token(), n));
+        Self::at(view, key.token(), n, choice)
+    }
+
+    /// Of all keys of the token's partition.
+    pub(crate) fn at(view: &View, token: Token, n: ReplicationFactor, choice: QuorumChoice) -> Self {
+        let (this, table) = (view.this(), view.owners(token, n));
         let own_zone = zone_of(view, this);
         let quorum = Quorum::new(n, choice, table, |node| zone_of(view, node), own_zone);
         let mut owners: SmallVec<[Owner; 7]> =

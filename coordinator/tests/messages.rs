@@ -6,14 +6,14 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rondo_coordinator::{
-    Failure, ForwardedWrite, Outcome, QuorumChoice, Refusal, ReplicaReply, ReplicaRequest, ReplicaValue, Want,
-    WireError, WriteAnswer,
+    Failure, ForwardedWrite, ListQuery, Outcome, QuorumChoice, Refusal, ReplicaReply, ReplicaRequest, ReplicaValue,
+    Want, WireError, WriteAnswer,
 };
-use rondo_ring::ReplicationFactor;
+use rondo_ring::{PartitionCount, PartitionId, PartitionSet, ReplicationFactor};
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
-use rondo_storage::store::{BlindPut, Change, Condition, Ttl};
-use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, ETag, Metadata};
+use rondo_storage::store::{BlindPut, Change, Condition, ListPage, ListRange, Listed, Ttl};
+use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, ETag, Metadata, Object, Sibling};
 
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -90,6 +90,42 @@ fn choice() -> impl Strategy<Value = QuorumChoice> {
     ]
 }
 
+fn partitions() -> impl Strategy<Value = PartitionSet> {
+    (0..=10_u32, vec(any::<u16>(), 0..9)).prop_map(|(log2, members)| {
+        let of = PartitionCount::new(1 << log2).unwrap();
+        members.into_iter().fold(PartitionSet::empty(of), |mut set, member| {
+            set.insert(PartitionId(member % of.get()));
+            set
+        })
+    })
+}
+
+fn query() -> impl Strategy<Value = ListQuery> {
+    ("[a-z]{1,9}", "\\PC{0,9}", proptest::option::of("\\PC{1,30}"), partitions(), any::<u32>()).prop_map(
+        |(bucket, prefix, after, partitions, rows_max)| ListQuery {
+            range: ListRange { bucket, prefix, after, partitions },
+            rows_max,
+        },
+    )
+}
+
+fn outline() -> impl Strategy<Value = Object> {
+    (dot(), metadata()).prop_map(|(dot, metadata)| {
+        let mut object = Object::default();
+        object.update(&CausalContext::default(), Sibling { dot, value: Some(Bytes::from_static(b"v")), metadata });
+        object.outline()
+    })
+}
+
+fn page() -> impl Strategy<Value = ListPage> {
+    let row = ("\\PC{1,30}", proptest::option::of(outline())).prop_map(|(key, outline)| Listed { key, outline });
+    (vec(row, 0..5), proptest::option::of("\\PC{1,30}"), partitions()).prop_map(|(rows, through, untrusted)| ListPage {
+        rows,
+        through,
+        untrusted,
+    })
+}
+
 fn request() -> impl Strategy<Value = ReplicaRequest> {
     let want = prop_oneof![Just(Want::Object), Just(Want::Digest)];
     let forward = (key(), change(), 1..=7_u8, choice(), any::<u32>(), any::<u32>());
@@ -100,6 +136,7 @@ fn request() -> impl Strategy<Value = ReplicaRequest> {
             durability
         }),
         (key(), want).prop_map(|(key, want)| ReplicaRequest::Read { key, want }),
+        query().prop_map(|query| ReplicaRequest::List(Box::new(query))),
         forward.prop_map(|(key, change, n, w, remaining_ms, start_within_ms)| {
             let n = ReplicationFactor::new(n).unwrap();
             ReplicaRequest::Forward(Box::new(ForwardedWrite { key, change, n, w, remaining_ms, start_within_ms }))
@@ -153,6 +190,7 @@ fn reply() -> impl Strategy<Value = ReplicaReply> {
         value.prop_map(ReplicaReply::Value),
         proptest::result::maybe_err(answer, failure()).prop_map(ReplicaReply::Forwarded),
         proptest::sample::select(refusals.to_vec()).prop_map(ReplicaReply::Refused),
+        page().prop_map(|page| ReplicaReply::Listed(Box::new(page))),
     ]
 }
 
@@ -200,7 +238,7 @@ proptest! {
 
     /// Never a panic; what does decode is a message like any other.
     #[test]
-    fn any_bytes_decode_or_fail(kind in 0..12_u8, mut rest in vec(any::<u8>(), 0..200)) {
+    fn any_bytes_decode_or_fail(kind in 0..13_u8, mut rest in vec(any::<u8>(), 0..200)) {
         let mut body = vec![1, kind];
         body.append(&mut rest);
         if let Ok(request) = ReplicaRequest::decode(&mut Bytes::from(body.clone())) {

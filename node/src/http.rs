@@ -14,14 +14,17 @@
 
 mod accept;
 mod admission;
+mod batch;
 mod body;
 mod buckets;
 mod cluster;
 mod conditions;
 mod connection;
+mod cursor;
 mod guard;
 mod head;
 mod health;
+mod listing;
 mod local;
 pub mod metrics;
 mod objects;
@@ -37,6 +40,7 @@ mod query;
 mod request_id;
 mod ring;
 mod siblings;
+mod stream;
 mod surface;
 mod welcome;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use rondo_coordinator::get::ReadRequest;
 use rondo_coordinator::put::WriteRequest;
-use rondo_coordinator::{Bucket, Failure, Now, ReadAnswer, WriteAnswer};
+use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, WriteAnswer};
 use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Store, WallClock};
 use rondo_storage::versions::ContextTokens;
@@ -114,6 +114,14 @@ impl Service {
     pub async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, Failure> {
         match self.view() {
             Some(view) => self.driver.read(request, &view).await,
+            None => Err(Failure::Busy),
+        }
+    }
+
+    /// A page of a bucket's keys.
+    pub async fn list(&self, request: ListRequest) -> Result<ListAnswer, Failure> {
+        match self.view() {
+            Some(view) => self.driver.list(request, &view).await,
             None => Err(Failure::Busy),
         }
     }

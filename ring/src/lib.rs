@@ -31,6 +31,7 @@ mod balance;
 pub mod ids;
 pub mod layout;
 mod order;
+mod partition_set;
 mod preference;
 mod share;
 mod table;
@@ -38,4 +39,5 @@ pub mod view;
 
 pub use ids::{Epoch, NodeId, PartitionCount, PartitionId, ReplicationFactor, Token};
 pub use layout::{Layout, LayoutError, Member, Move};
+pub use partition_set::PartitionSet;
 pub use view::{Liveness, View};

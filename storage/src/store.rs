@@ -20,6 +20,7 @@ mod error;
 mod files;
 mod home;
 mod identity;
+mod list;
 mod mark;
 mod merkle;
 mod queued;
@@ -47,6 +48,7 @@ use smallvec::smallvec;
 pub use condition::Condition;
 pub use directory::{DataDirectory, FORMAT};
 pub use error::{DirectoryError, StoreError};
+pub use list::{ListPage, ListRange, Listed};
 pub use rebuild::Rebuild;
 pub use scan::ScanPage;
 pub use starts::{Start, StartHistory, StartVerdict, judge_start};
@@ -356,9 +358,11 @@ impl Store {
         self.inner.scan(tokens, after, rows_max, bytes_max)
     }
 
-    /// Keys of a bucket in byte order behind `after`, those of deleted and expired objects included.
-    pub fn list(&self, bucket: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
-        self.inner.list(bucket, after, limit)
+    /// A page of a bucket's keys in byte order, with the outline of each object: those of the partitions asked for,
+    /// deleted and expired ones included. At most `rows_max`, and no more once they are `bytes_max` bytes or enough
+    /// other keys have been passed over.
+    pub fn list(&self, range: &ListRange, rows_max: usize, bytes_max: usize) -> Result<ListPage, StoreError> {
+        self.inner.list(range, rows_max, bytes_max)
     }
 
     /// The root of a partition's Merkle tree; `None` until it is built, or where a scan met damage. Equal roots mean

@@ -314,26 +314,14 @@ fn bytes_that_are_no_object_are_refused() {
 }
 
 #[test]
-fn listings_and_pages_hold_every_key_once() {
+fn pages_hold_every_key_once() {
     let store = store_over(&engine(), 1);
-    let mut names: Vec<String> = (0..700).map(|n| format!("k{n:03}")).collect();
+    let names: Vec<String> = (0..700).map(|n| format!("k{n:03}")).collect();
     for name in &names {
         write(&store, &key(name), put(name));
         write(&store, &key(name), put("again"));
     }
     write(&store, &rondo_storage::Key::new("fruit2", "x").unwrap(), put("x"));
-    let mut listed = Vec::new();
-    while let Some(page) = Some(store.list("fruit", listed.last().map(String::as_str), 64).unwrap()) {
-        if page.is_empty() {
-            break;
-        }
-        listed.extend(page);
-    }
-    names.sort();
-    assert_eq!(listed, names);
-    assert_eq!(store.list("fruit2", None, 9).unwrap(), ["x"]);
-    assert!(store.list("frui", None, 9).unwrap().is_empty() && store.list("a/b", None, 9).unwrap().is_empty());
-
     let mut rows = 0;
     for partition in 0..8 {
         let partition = rondo_ring::PartitionId(partition);

@@ -107,7 +107,9 @@ impl Checks {
         match request {
             ReplicaRequest::Read { want: Want::Object, .. } => self.fetches += 1,
             ReplicaRequest::Forward(_) => self.forwards += 1,
-            ReplicaRequest::Merge { .. } | ReplicaRequest::Read { want: Want::Digest, .. } => {}
+            ReplicaRequest::Merge { .. }
+            | ReplicaRequest::Read { want: Want::Digest, .. }
+            | ReplicaRequest::List(_) => {}
         }
     }
 

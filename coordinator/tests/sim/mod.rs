@@ -394,6 +394,7 @@ impl Sim {
                 let value = ReplicaValue::of(self.nodes[node].store.read(&key), want);
                 self.answer(reply_to, ReplicaReply::Value(value));
             }
+            ReplicaRequest::List(_) => panic!("no client of the simulation lists"),
             ReplicaRequest::Forward(write) => match write.into_request(self.now - sent_at, self.now) {
                 Ok(request) => {
                     let (machine, actions) = Write::start(request, &self.view(node), &self.options, self.now);

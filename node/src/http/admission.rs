@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::http::problem::{Kind, Problem};
 use rondo_config::HttpLimits;
 
@@ -17,11 +19,22 @@ struct Inner {
     bytes: AtomicU64,
     requests_max: u64,
     bytes_max: u64,
+    listings: Arc<Semaphore>,
 }
+
+/// Listings in work at one time: each holds pages of keys, unlike other requests.
+const LISTINGS_MAX: usize = 128;
 
 /// A request in work; over when dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted(Arc<Inner>);
+
+/// A listing in work; over when dropped.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    _request: Admitted,
+    _listing: OwnedSemaphorePermit,
+}
 
 /// Bytes of an upload; given back when dropped.
 #[derive(Debug)]
@@ -36,7 +49,8 @@ impl Admission {
     }
 
     fn bounded(requests_max: u64, bytes_max: u64) -> Self {
-        Self(Arc::new(Inner { requests: 0.into(), bytes: 0.into(), requests_max, bytes_max }))
+        let listings = Arc::new(Semaphore::new(LISTINGS_MAX));
+        Self(Arc::new(Inner { requests: 0.into(), bytes: 0.into(), requests_max, bytes_max, listings }))
     }
 
     /// For bodies whose size is bounded so tightly that they need not be counted.
@@ -52,6 +66,13 @@ impl Admission {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
         let detail = format!("{} requests are in work already; nothing was begun", self.0.requests_max);
         Err(Problem::new(Kind::Busy, detail))
+    }
+
+    /// Takes a listing in, which is a request as well.
+    pub(crate) fn admit_listing(&self) -> Result<Listing, Problem> {
+        let full = |_| Problem::new(Kind::Busy, format!("{LISTINGS_MAX} listings are in work already"));
+        let listing = self.0.listings.clone().try_acquire_owned().map_err(full)?;
+        Ok(Listing { _request: self.admit()?, _listing: listing })
     }
 
     /// Nothing yet; see [`BytesHeld::grow_to`].
@@ -106,6 +127,16 @@ mod tests {
         assert_eq!(admission.in_flight().0, 2);
         drop(first);
         assert!(admission.admit().is_ok());
+    }
+
+    #[test]
+    fn listings_have_a_bound_of_their_own() {
+        let admission = Admission::bounded(1_000, 0);
+        let all: Vec<_> = (0..LISTINGS_MAX).map(|_| admission.admit_listing().unwrap()).collect();
+        assert_eq!(admission.admit_listing().unwrap_err().kind(), Kind::Busy);
+        assert!(admission.admit().is_ok() && admission.in_flight().0 == LISTINGS_MAX as u64);
+        drop(all);
+        assert!(admission.admit_listing().is_ok());
     }
 
     #[test]

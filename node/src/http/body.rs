@@ -21,16 +21,21 @@ pub(crate) struct BodyLimits {
     pub(crate) stall: Duration,
 }
 
+/// A request's body, from a socket or out of a batch.
+pub(crate) trait Upload: Body<Data = Bytes, Error: std::fmt::Display> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin> Upload for B {}
+
 /// A refused upload is read on for as long as this at most, so that its sender gets to see the answer.
 const DRAIN: Duration = Duration::from_secs(2);
 const DRAIN_BYTES_MAX: usize = 64 << 20;
 
 /// The whole body. One piece of a known length is passed on as it is; several are put together in one buffer.
-pub(crate) async fn collect<B>(body: &mut B, limits: BodyLimits, held: &mut BytesHeld) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+pub(crate) async fn collect<B: Upload>(
+    body: &mut B,
+    limits: BodyLimits,
+    held: &mut BytesHeld,
+) -> Result<Bytes, Problem> {
     let declared = body.size_hint().exact();
     if declared.is_some_and(|bytes| bytes > limits.bytes_max as u64) {
         return Err(too_large(limits.bytes_max));
@@ -59,11 +64,7 @@ where
 }
 
 /// The next piece that is not empty; trailers are passed over.
-async fn next<B>(body: &mut B, limits: BodyLimits) -> Result<Option<Bytes>, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+async fn next<B: Upload>(body: &mut B, limits: BodyLimits) -> Result<Option<Bytes>, Problem> {
     while !body.is_end_stream() {
         let until = limits.deadline.min(Instant::now() + limits.stall);
         let Ok(frame) = tokio::time::timeout_at(until, body.frame()).await else {
@@ -112,11 +113,7 @@ pub(crate) fn drain(mut body: Incoming, waits_for_continue: bool) {
 }
 
 /// [`collect`] for the small bodies of other routes.
-pub(crate) async fn collect_small<B>(body: &mut B, limits: BodyLimits) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
+pub(crate) async fn collect_small<B: Upload>(body: &mut B, limits: BodyLimits) -> Result<Bytes, Problem> {
     collect(body, limits, &mut Admission::unlimited()).await
 }
 

@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     Get,
     Delete,
     Post,
+    List,
+    Batch,
     Bucket,
     Cluster,
     Local,
@@ -36,7 +38,8 @@ pub(crate) enum Operation {
     Other,
 }
 
-const OPERATIONS: [&str; 9] = ["put", "get", "delete", "post", "bucket", "cluster", "local", "probe", "other"];
+const OPERATIONS: [&str; 11] =
+    ["put", "get", "delete", "post", "list", "batch", "bucket", "cluster", "local", "probe", "other"];
 
 /// Statuses counted by themselves; any other is `other`.
 const STATUSES: [u16; 20] =

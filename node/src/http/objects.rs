@@ -82,8 +82,7 @@ pub(crate) async fn answer(surface: &Surface, parts: Parts, mut incoming: Incomi
         Err(problem) => Err(problem),
         Ok(Named::Bucket(bucket)) => match parts.method {
             Method::POST => objects_put::post(surface, &bucket, &parts, &mut incoming).await,
-            Method::GET | Method::HEAD => Err(Problem::new(Kind::LaterRoute, "this release does not list keys")),
-            _ => Err(not_allowed("POST")),
+            _ => Err(not_allowed("GET, HEAD, POST")),
         },
         Ok(Named::Object(key)) => match parts.method {
             Method::GET | Method::HEAD => objects_get::get(surface, key, &parts).await,

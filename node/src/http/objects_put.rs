@@ -15,7 +15,7 @@ use rondo_storage::store::{Change, Condition};
 use rondo_storage::versions::{ETag, Metadata, Sibling};
 use smallvec::SmallVec;
 
-use crate::http::body::{self, BodyLimits};
+use crate::http::body::{self, BodyLimits, Upload};
 use crate::http::conditions::{self, PREFERENCE_APPLIED, REPRESENTATION, Returns};
 use crate::http::objects::{self, Answer, Asked, CONTEXT, SIBLINGS};
 use crate::http::objects_get;
@@ -34,7 +34,7 @@ const META_BYTES_MAX: usize = 4 << 10;
 const TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// `PUT /v1/kv/{bucket}/{key...}`
-pub(crate) async fn put(surface: &Surface, key: Key, parts: &Parts, incoming: &mut Incoming) -> Answer {
+pub(crate) async fn put<B: Upload>(surface: &Surface, key: Key, parts: &Parts, incoming: &mut B) -> Answer {
     let condition = conditions::of_put(&parts.headers)?;
     let put = write(surface, key, parts, incoming, condition).await?;
     let (code, response) = match &put.representation {
@@ -65,11 +65,11 @@ struct Put {
     representation: Option<Sibling>,
 }
 
-async fn write(
+async fn write<B: Upload>(
     surface: &Surface,
     key: Key,
     parts: &Parts,
-    incoming: &mut Incoming,
+    incoming: &mut B,
     condition: Option<Condition>,
 ) -> Result<Put, Problem> {
     let _admitted = surface.admission().admit()?;

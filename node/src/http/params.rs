@@ -64,6 +64,20 @@ impl<'a> RondoHeaders<'a> {
         Ok(read)
     }
 
+    /// Refuses what a listing has no use for.
+    pub(crate) fn of_listing(self) -> Result<Self, Problem> {
+        match [("Rondo-W", self.w), ("Rondo-Context", self.context), ("Rondo-Ttl", self.ttl)]
+            .into_iter()
+            .find(|(_, value)| value.is_some())
+        {
+            Some((name, value)) => {
+                let allowed = "Rondo-R, Rondo-Quorum and Rondo-Timeout on a listing";
+                Err(Problem::parameter(name, value.unwrap_or_default(), allowed))
+            }
+            None => Ok(self),
+        }
+    }
+
     /// Joins headers, parameters and the bucket's defaults.
     pub(crate) fn choices(&self, query: &Query<'_>, bucket: &Bucket, limits: &HttpLimits) -> Result<Choices, Problem> {
         let quorum = |usage| move |text: &str| QuorumChoice::read(text, bucket.n, usage).map_err(|e| e.allowed);

@@ -214,14 +214,38 @@ impl Problem {
         self
     }
 
+    /// The members that were appended, each with a comma before it.
+    pub(crate) fn tail(&self) -> &[u8] {
+        &self.0.tail
+    }
+
+    /// The text of a header of the answer.
+    pub(crate) fn header_text(&self, name: &HeaderName) -> Option<&str> {
+        self.0.headers.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str().ok())
+    }
+
+    /// Names a header by the field that the client sent in its place.
+    pub(crate) fn renaming(mut self, header: &str, field: &str) -> Self {
+        let parameter = &mut self.0.members.parameter;
+        if parameter.as_deref() == Some(header) {
+            *parameter = Some(field.into());
+        }
+        self
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind
     }
 
+    /// The members that every problem may have, without those appended.
+    pub(crate) fn common_json(&self, request_id: &str) -> Vec<u8> {
+        let members = Members { request_id: request_id.into(), ..self.0.members.clone() };
+        serde_json::to_vec(&members).expect("a problem has string keys and plain values")
+    }
+
     /// The body.
     pub(crate) fn json(&self, request_id: &str) -> Vec<u8> {
-        let members = Members { request_id: request_id.into(), ..self.0.members.clone() };
-        let mut json = serde_json::to_vec(&members).expect("a problem has string keys and plain values");
+        let mut json = self.common_json(request_id);
         if !self.0.tail.is_empty() {
             json.pop();
             json.extend_from_slice(&self.0.tail);

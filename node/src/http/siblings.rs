@@ -66,7 +66,7 @@ pub(crate) fn push_rest(out: &mut Vec<u8>, sibling: &Sibling) {
 }
 
 /// `"value":…` for JSON that parses, `"text":…` for other UTF-8, `"base64":…` otherwise.
-fn push_value(out: &mut Vec<u8>, value: &Bytes, content_type: &str) {
+pub(crate) fn push_value(out: &mut Vec<u8>, value: &Bytes, content_type: &str) {
     match std::str::from_utf8(value) {
         Ok(text) if is_json(content_type) && serde_json::from_str::<IgnoredAny>(text).is_ok() => {
             out.extend_from_slice(b"\"value\":");

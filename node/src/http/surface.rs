@@ -21,7 +21,7 @@ use crate::http::admission::Admission;
 use crate::http::metrics::{Metrics, Operation, Shard};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
-use crate::http::{buckets, cluster, health, local, objects, openapi, ring, welcome};
+use crate::http::{batch, buckets, cluster, health, listing, local, objects, openapi, path, ring, welcome};
 use crate::service::{Readiness, Service};
 
 /// Where the objects are; everything after it is bucket and key.
@@ -139,10 +139,17 @@ impl Http {
         if let Err(problem) = check_host(request.headers()) {
             return problem.respond(id).map(Either::Left);
         }
-        if request.uri().path().starts_with(OBJECTS) {
+        if let Some(rest) = request.uri().path().strip_prefix(OBJECTS) {
+            if listing::is_asked(request.method(), rest) {
+                return self.listed(request, id).await.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
+            }
             let (parts, incoming) = request.into_parts();
             let answer = objects::answer(&self.surface, parts, incoming).await;
             return answer.unwrap_or_else(|problem| problem.respond(id)).map(Either::Left);
+        }
+        if request.uri().path() == batch::PATH {
+            let answer = batch::answer(&self.surface, request, id).await;
+            return answer.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
         }
         let mut response = match self.router.clone().oneshot(request).await {
             Ok(response) => response,
@@ -152,6 +159,11 @@ impl Http {
             Some(problem) => problem.respond(id).map(Either::Left),
             None => response.map(Either::Right),
         }
+    }
+
+    async fn listed(&self, request: Request<Incoming>, id: &str) -> Result<Response<Body>, Problem> {
+        let bucket = path::bucket(request.uri().path().strip_prefix(OBJECTS).unwrap_or_default())?;
+        listing::answer(&self.surface, bucket, &request.into_parts().0, id).await
     }
 }
 
@@ -188,17 +200,8 @@ fn router() -> Router<Arc<Surface>> {
 }
 
 /// Paths of later releases. A script gets to know that the path is right and the release is not.
-const LATER: [&str; 9] = [
-    "/v1/batch",
-    "/v1/watch/",
-    "/v1/hints",
-    "/v1/transfers",
-    "/v1/repair",
-    "/v1/staleness",
-    "/v1/admin/",
-    "/ui/",
-    "/v1/kv",
-];
+const LATER: [&str; 7] =
+    ["/v1/watch/", "/v1/hints", "/v1/transfers", "/v1/repair", "/v1/staleness", "/v1/admin/", "/ui/"];
 
 async fn nowhere(request: Request) -> Problem {
     let path: String = request.uri().path().chars().take(100).collect();
@@ -218,10 +221,12 @@ fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn operation(method: &Method, path: &str) -> Operation {
     match (path.starts_with(OBJECTS), method) {
+        (true, method) if listing::is_asked(method, &path[OBJECTS.len()..]) => Operation::List,
         (true, &Method::GET | &Method::HEAD) => Operation::Get,
         (true, &Method::PUT) => Operation::Put,
         (true, &Method::DELETE) => Operation::Delete,
         (true, &Method::POST) => Operation::Post,
+        _ if path == batch::PATH => Operation::Batch,
         _ if path.starts_with("/v1/buckets") => Operation::Bucket,
         _ if path == "/v1/cluster" || path == "/v1/ring" => Operation::Cluster,
         _ if path.starts_with("/v1/local/") => Operation::Local,
@@ -276,6 +281,7 @@ pub(crate) mod tests {
     fn every_route_of_the_contract_is_counted_as_what_it_is() {
         assert_eq!(operation(&Method::HEAD, "/v1/kv/b/k"), Operation::Get);
         assert_eq!(operation(&Method::POST, "/v1/kv/b"), Operation::Post);
+        assert_eq!(operation(&Method::GET, "/v1/kv/b"), Operation::List);
         assert_eq!(operation(&Method::PUT, "/v1/buckets/b"), Operation::Bucket);
         assert_eq!(operation(&Method::GET, "/readyz"), Operation::Probe);
         assert_eq!(operation(&Method::GET, "/nowhere"), Operation::Other);
@@ -287,7 +293,7 @@ pub(crate) mod tests {
             nowhere(Request::builder().uri(path).body(axum::body::Body::empty()).unwrap()).await.kind()
         };
         assert_eq!(kind("/v1/watch/b").await, Kind::LaterRoute);
-        assert_eq!(kind("/v1/batch").await, Kind::LaterRoute);
+        assert_eq!(kind("/v1/hints").await, Kind::LaterRoute);
         assert_eq!(kind("/v1/batches").await, Kind::NoSuchRoute);
     }
 }

@@ -167,7 +167,10 @@ pub(super) fn encode_replies(results: Vec<OpResult>, values_bytes_max: usize) ->
         match result {
             Ok(reply) => {
                 reply.encode_into(&mut out);
-                if matches!(reply, ReplicaReply::Value(_)) && at > 5 && out.len() > values_bytes_max {
+                if matches!(reply, ReplicaReply::Value(_) | ReplicaReply::Listed(_))
+                    && at > 5
+                    && out.len() > values_bytes_max
+                {
                     out.truncate(at + 5);
                     ReplicaReply::Refused(Refusal::Busy).encode_into(&mut out);
                 }

@@ -25,11 +25,13 @@ pub enum Lane {
     Forward = 2,
     /// Repair: yields to everything else by being apart from it.
     Background = 3,
+    /// Pages of listings: answered after hundreds of rows have been read.
+    List = 4,
 }
 
 impl Lane {
     /// Every lane, in order.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Forward, Self::Background];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Forward, Self::Background, Self::List];
 
     /// Where an operation of the foreground goes.
     pub fn of(request: &ReplicaRequest) -> Self {
@@ -37,6 +39,7 @@ impl Lane {
             ReplicaRequest::Read { .. } => Self::Read,
             ReplicaRequest::Merge { .. } => Self::Write,
             ReplicaRequest::Forward(_) => Self::Forward,
+            ReplicaRequest::List(_) => Self::List,
         }
     }
 
@@ -47,6 +50,7 @@ impl Lane {
             Self::Write => "write",
             Self::Forward => "forward",
             Self::Background => "background",
+            Self::List => "list",
         }
     }
 }

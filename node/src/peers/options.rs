@@ -55,6 +55,8 @@ pub struct PeerOptions {
     pub forward: LaneOptions,
     /// Repair.
     pub background: LaneOptions,
+    /// Pages of listings: few in a batch, since they are large and a batch is answered as a whole.
+    pub list: LaneOptions,
     /// Name lookup, connection and handshake together.
     pub connect_timeout: Duration,
     /// How long operations wait for a connection that failed before; then they are `NotSent` while it goes on.
@@ -75,6 +77,7 @@ impl PeerOptions {
             Lane::Write => &self.write,
             Lane::Forward => &self.forward,
             Lane::Background => &self.background,
+            Lane::List => &self.list,
         }
     }
 }
@@ -93,11 +96,20 @@ impl Default for PeerOptions {
             suspect_after: Duration::from_secs(5),
             ..LaneOptions::FOREGROUND
         };
+        let list = LaneOptions {
+            connections: 2,
+            batch_ops_max: 4,
+            queue_ops_max: 256,
+            batch_timeout: Duration::from_secs(5),
+            suspect_after: Duration::from_secs(2),
+            ..LaneOptions::FOREGROUND
+        };
         Self {
             read: LaneOptions::FOREGROUND,
             write: LaneOptions::FOREGROUND,
             forward,
             background,
+            list,
             connect_timeout: Duration::from_secs(1),
             reconnect_patience: Duration::from_millis(100),
             backoff_min: Duration::from_millis(50),

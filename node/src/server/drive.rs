@@ -15,6 +15,7 @@ use rondo_ring::View;
 use rondo_storage::store::{Merged, Store};
 use smallvec::{SmallVec, smallvec};
 
+use crate::server::pages::Pages;
 use crate::server::time::Clock;
 
 /// What a machine's actions are carried out with. One per worker thread.
@@ -27,6 +28,8 @@ pub struct Driver {
     pub clock: Clock,
     /// Of the machines.
     pub options: CoordinatorOptions,
+    /// This node's disk for listings.
+    pub pages: Arc<Pages>,
 }
 
 /// The two kinds of machine, as their driver sees them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_coordinator::message::Refusal;
-use rondo_coordinator::{ForwardedWrite, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo};
+use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo};
 use rondo_ring::View;
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
@@ -19,7 +19,7 @@ use crate::server::drive::Driver;
 pub fn queued(request: &ReplicaRequest, remaining: Duration) -> Duration {
     match request {
         ReplicaRequest::Forward(write) => Duration::from_millis(write.remaining_ms.into()).saturating_sub(remaining),
-        ReplicaRequest::Merge { .. } | ReplicaRequest::Read { .. } => Duration::ZERO,
+        ReplicaRequest::Merge { .. } | ReplicaRequest::Read { .. } | ReplicaRequest::List(_) => Duration::ZERO,
     }
 }
 
@@ -31,6 +31,7 @@ pub fn serve(driver: &Arc<Driver>, view: Option<Arc<View>>, request: ReplicaRequ
         ReplicaRequest::Read { key, want } => {
             reply(Ok(ReplicaReply::Value(ReplicaValue::of(driver.store.read(&key), want))));
         }
+        ReplicaRequest::List(query) => listed(driver.clone(), *query, reply),
         ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, reply),
     }
 }
@@ -51,6 +52,13 @@ fn answer(reply: &parking_lot::Mutex<Option<ReplyTo>>, result: Result<(), StoreE
     if let Some(reply) = reply.lock().take() {
         reply(Ok(ReplicaReply::to_merge(result)));
     }
+}
+
+fn listed(driver: Arc<Driver>, query: ListQuery, reply: ReplyTo) {
+    tokio::spawn(async move {
+        let page = driver.pages.read(&driver.store, query).await;
+        reply(Ok(page.map_or_else(ReplicaReply::Refused, |page| ReplicaReply::Listed(Box::new(page)))));
+    });
 }
 
 fn forwarded(driver: Arc<Driver>, view: Arc<View>, write: ForwardedWrite, age: Duration, reply: ReplyTo) {

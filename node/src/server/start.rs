@@ -23,6 +23,7 @@ use crate::server::drive::Driver;
 use crate::server::files::{self, Files};
 use crate::server::join::Joining;
 use crate::server::membership::{self, Beginning};
+use crate::server::pages::Pages;
 use crate::server::stall::Pulse;
 use crate::server::stop::{Drain, Open, drained};
 use crate::server::time::{Clock, SystemClock};
@@ -237,9 +238,16 @@ fn worker(
 ) -> impl Fn() -> Worker + Send + Sync + 'static {
     let (network, store, shared) = (network.clone(), store.clone(), shared.clone());
     let (http, options) = (http.clone(), settings.coordinator.clone());
+    let pages = Pages::new(usize::from(settings.worker_threads));
     move || {
         let replicas = Peers::new(&network);
-        let driver = Arc::new(Driver { store: store.clone(), replicas, clock: shared.clock, options: options.clone() });
+        let driver = Arc::new(Driver {
+            store: store.clone(),
+            replicas,
+            clock: shared.clock,
+            options: options.clone(),
+            pages: pages.clone(),
+        });
         let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
         let handler = Arc::new(Handler { driver: driver.clone(), membership, pulse });
         Worker {

@@ -1,4 +1,4 @@
-//! Reading: one key, the pages of a refill and of anti-entropy, listings.
+//! Reading: one key, the pages of a refill and of anti-entropy.
 
 use bytes::Bytes;
 use rondo_ring::Token;
@@ -6,7 +6,6 @@ use rondo_ring::Token;
 use super::{Inner, StoreError, Stored};
 use crate::Key;
 use crate::engine::{EngineError, Keyspace};
-use crate::key::check_bucket;
 use crate::versions::Object;
 
 /// Rows asked of the engine at once.
@@ -102,25 +101,6 @@ impl Inner {
             from = page.last.as_ref().map_or(from, |last| [last, &[0][..]].concat());
         }
         Ok(page)
-    }
-
-    pub(super) fn list(&self, bucket: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, StoreError> {
-        if check_bucket(bucket).is_err() {
-            return Ok(Vec::new());
-        }
-        let name = |key: &str, end: &[u8]| [bucket.as_bytes(), &[0], key.as_bytes(), end].concat();
-        let mut from = after.map_or_else(|| name("", &[]), |after| name(after, &[0]));
-        let to = [bucket.as_bytes(), &[1]].concat();
-        let mut keys = Vec::new();
-        while keys.len() < limit {
-            let rows = self.engine.scan(Keyspace::Names, &from, Some(&to), limit - keys.len());
-            let rows = rows.map_err(|error| self.damaged_or(error))?;
-            let Some((last, _)) = rows.last() else { break };
-            from = [last, &[0][..]].concat();
-            let key = |row: &Bytes| String::from_utf8(row[bucket.len() + 1..].to_vec()).ok();
-            keys.extend(rows.iter().filter_map(|(row, _)| key(row)));
-        }
-        Ok(keys)
     }
 
     pub(super) fn damaged_or(&self, error: EngineError) -> StoreError {

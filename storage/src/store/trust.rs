@@ -86,6 +86,11 @@ impl Trust {
         *held = distrust;
     }
 
+    /// Whether every read counts.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.any.load(Ordering::Acquire)
+    }
+
     pub(super) fn covers(&self, token: Token) -> bool {
         !self.any.load(Ordering::Acquire) || !self.distrust.read().covers(token)
     }

@@ -40,6 +40,19 @@ impl Sibling {
         self.value.is_some() && (self.metadata.expires_us == 0 || self.metadata.expires_us > now_us)
     }
 
+    /// Length of the value that this is the outline of; 0 for a tombstone, and where it is none.
+    pub fn outlined_bytes(&self) -> u64 {
+        let length = self.value.as_ref().and_then(|value| value.as_ref().try_into().ok());
+        length.map_or(0, u32::from_le_bytes).into()
+    }
+
+    fn become_outline(&mut self) {
+        // The engine takes no value of 4 GiB.
+        self.value = self.value.take().map(|value| Bytes::copy_from_slice(&(value.len() as u32).to_le_bytes()));
+        let Metadata { modified_us, expires_us, write_id, .. } = self.metadata;
+        self.metadata = Metadata { modified_us, expires_us, write_id, ..Metadata::default() };
+    }
+
     /// Whether both are the same client request, coordinated twice.
     fn is_twin_of(&self, other: &Self) -> bool {
         self.metadata.write_id != 0 && self.metadata.write_id == other.metadata.write_id
@@ -189,6 +202,17 @@ impl Object {
     /// short to be an envelope.
     pub fn digest(envelope: &[u8]) -> Option<u64> {
         envelope::checksum_of(envelope)
+    }
+
+    /// The same with the length of each value in the place of its bytes (see [`Sibling::outlined_bytes`]) and without
+    /// what only a reader of the value needs: what a listing wants to know. The outline of a merge is the merge of the
+    /// outlines.
+    #[must_use]
+    pub fn outline(mut self) -> Self {
+        self.gather();
+        self.siblings.iter_mut().for_each(Sibling::become_outline);
+        self.set_twins_apart();
+        self
     }
 
     /// Siblings and twins, in no order.
