@@ -9,6 +9,7 @@ use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::versions::CausalContext;
 use smallvec::SmallVec;
+use std::time::Duration;
 
 use crate::answer::{Failure, Outcome, ReadAnswer};
 use crate::choice::QuorumChoice;
@@ -47,6 +48,8 @@ pub struct Read {
     gathered: Gathered,
     /// When one more owner is asked.
     hedge_at: Now,
+    began: Now,
+    store_took: Option<Duration>,
     answered: bool,
 }
 
@@ -95,6 +98,8 @@ impl Read {
             gathered: Gathered::default(),
             hedge_at: now + options.hedge_after(),
             options: options.clone(),
+            began: now,
+            store_took: None,
             answered: false,
             request,
         };
@@ -119,7 +124,10 @@ impl Read {
                 }
                 self.wish_to_wake(&mut actions);
             }
-            Event::ReadHere(stored) => self.heard(self.this, ReplicaValue::of(stored, Want::Object)),
+            Event::ReadHere(stored) => {
+                self.store_took = Some(now.saturating_sub(self.began));
+                self.heard(self.this, ReplicaValue::of(stored, Want::Object));
+            }
             Event::MergedHere(result) => self.repaired(self.this, result.is_ok()),
             Event::Reply { from, result } => self.on_reply(from, result),
             // Events of a write answer no action of a read.
@@ -294,7 +302,8 @@ impl Read {
     }
 
     fn votes(&self) -> ReadAnswer {
-        ReadAnswer { object: self.gathered.object().clone(), acks: self.quorum.acked(), n: self.quorum.n() }
+        let (acks, n) = (self.quorum.acked(), self.quorum.n());
+        ReadAnswer { object: self.gathered.object().clone(), acks, n, store: self.store_took }
     }
 
     fn time_out(&mut self, actions: &mut Actions) {

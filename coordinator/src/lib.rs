@@ -26,6 +26,7 @@ pub mod put;
 pub mod quorum;
 mod repair;
 mod replica;
+pub mod trace;
 pub mod wire;
 
 pub use answer::{Failure, Outcome, ReadAnswer, WriteAnswer};
@@ -35,6 +36,7 @@ pub use get::{Read, ReadRequest};
 pub use message::{ForwardedWrite, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
 pub use options::{CoordinatorOptions, OptionError};
 pub use put::{Origin, Write, WriteRequest};
+pub use trace::Trace;
 pub use wire::WireError;
 
 use bytes::Bytes;
@@ -118,8 +120,9 @@ pub type Actions = SmallVec<[Action; 4]>;
 /// The port to the other nodes: how a driver carries out [`Action::Send`]. `node` implements it over the peer lanes,
 /// the simulator over its virtual network.
 pub trait Replicas {
-    /// Sends, and calls `reply` exactly once, by the deadline at the latest.
-    fn send(&self, to: NodeId, request: ReplicaRequest, deadline: Now, reply: ReplyTo);
+    /// Sends, and calls `reply` exactly once, by the deadline at the latest. The trace is that of the client's request,
+    /// where it has one.
+    fn send(&self, to: NodeId, request: ReplicaRequest, trace: Option<&Trace>, deadline: Now, reply: ReplyTo);
 }
 
 /// Where a reply goes.

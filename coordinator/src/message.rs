@@ -31,6 +31,16 @@ pub enum ReplicaRequest {
     Forward(Box<ForwardedWrite>),
 }
 
+impl ReplicaRequest {
+    /// What it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Merge { key, .. } | Self::Read { key, .. } => key,
+            Self::Forward(write) => &write.key,
+        }
+    }
+}
+
 /// How much of an object is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {

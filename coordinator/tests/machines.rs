@@ -392,7 +392,7 @@ fn equal_digests_are_votes() {
     assert_eq!((reads(&actions, Want::Digest), reads(&actions, Want::Object)), (vec![owners[1]], vec![]));
     assert_eq!(read_answer(&read.on_event(value(owners[1], digest(&object)), ms(1))), None);
     let actions = read.on_event(Event::ReadHere(Stored::Found(object.encode())), ms(2));
-    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object, acks: 2, n: 3 })));
+    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object, acks: 2, n: 3, store: Some(ms(2)) })));
     assert!(read.is_finished());
 }
 
@@ -482,6 +482,9 @@ fn a_key_that_never_was_is_an_answer() {
     let (mut read, _) = get(&view, 2, None);
     read.on_event(Event::ReadHere(Stored::Missing), ms(1));
     let actions = read.on_event(value(owners[1], ReplicaValue::Missing), ms(2));
-    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3 })));
+    assert_eq!(
+        read_answer(&actions),
+        Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3, store: Some(ms(1)) }))
+    );
     assert!(read.is_finished());
 }

@@ -16,6 +16,7 @@ mod accept;
 mod admission;
 mod body;
 mod buckets;
+mod call;
 mod cluster;
 mod conditions;
 mod connection;
@@ -38,6 +39,7 @@ mod request_id;
 mod ring;
 mod siblings;
 mod surface;
+mod trace;
 mod welcome;
 
 pub use accept::accept;

@@ -36,6 +36,17 @@ pub(crate) enum Operation {
     Other,
 }
 
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        OPERATIONS[self as usize]
+    }
+
+    /// Whether it is about an object: `/v1/kv/`.
+    pub(crate) fn is_of_objects(self) -> bool {
+        matches!(self, Self::Put | Self::Get | Self::Delete | Self::Post)
+    }
+}
+
 const OPERATIONS: [&str; 9] = ["put", "get", "delete", "post", "bucket", "cluster", "local", "probe", "other"];
 
 /// Statuses counted by themselves; any other is `other`.

@@ -12,6 +12,7 @@ use rondo_storage::Key;
 use rondo_storage::versions::{ETag, Object, Sibling};
 use smallvec::SmallVec;
 
+use crate::http::call::Call;
 use crate::http::objects::{self, Answer, Asked, CONTEXT, DELETED, EXPIRES, SIBLINGS};
 use crate::http::params::{self, Shape};
 use crate::http::problem::{Kind, Problem};
@@ -22,7 +23,7 @@ use crate::http::surface::Surface;
 const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "siblings", "sibling"], flags: &[] };
 
 /// `GET | HEAD /v1/kv/{bucket}/{key...}`
-pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts) -> Answer {
+pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts, call: &mut Call) -> Answer {
     let _admitted = surface.admission().admit()?;
     let query = Query::parse(parts.uri.query(), &KNOWN)?;
     let shape = params::shape(&parts.headers, &query)?;
@@ -37,7 +38,9 @@ pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts) -> Answer {
         at_least: asked.context.clone(),
         deadline: asked.deadline,
     };
-    let read = surface.service().read(request).await;
+    let read = surface.service().read(request, call.trace.clone()).await;
+    call.quorum = Some(asked.took(surface));
+    call.store = read.as_ref().ok().and_then(|read| read.store);
     let read = read.map_err(|failure| objects::failed(failure, &asked, objects::Write::No))?;
     answer(&asked, &read, surface.service().wall_us(), shape, &known)
 }

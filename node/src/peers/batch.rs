@@ -5,8 +5,9 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use rondo_coordinator::message::Refusal;
-use rondo_coordinator::{ReplicaError, ReplicaReply, ReplicaRequest};
+use rondo_coordinator::{ReplicaError, ReplicaReply, ReplicaRequest, Trace};
 use rondo_ring::Epoch;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 8 + 4;
 /// Remaining time, length.
 const FRAME_HEAD_BYTES: usize = 4 + 4;
+/// In a frame's length: a trace stands before the operation. An operation is far shorter than this.
+const TRACED: u32 = 1 << 31;
 
 /// An operation that waits or is in flight.
 pub(super) struct Op {
@@ -43,12 +46,20 @@ impl Batch {
     }
 
     /// Appends an operation; the length of its frame.
-    pub(super) fn push(&mut self, request: &ReplicaRequest, deadline: Instant, reply: Reply) -> usize {
+    pub(super) fn push(
+        &mut self,
+        request: &ReplicaRequest,
+        trace: Option<&Trace>,
+        deadline: Instant,
+        reply: Reply,
+    ) -> usize {
         let at = self.bytes.len();
         self.bytes.resize(at + FRAME_HEAD_BYTES, 0);
+        trace.inspect(|trace| trace.encode_into(&mut self.bytes));
         request.encode_into(&mut self.bytes);
         let len = (self.bytes.len() - at - FRAME_HEAD_BYTES) as u32;
-        self.bytes[at + 4..at + 8].copy_from_slice(&len.to_le_bytes());
+        let traced = if trace.is_some() { TRACED } else { 0 };
+        self.bytes[at + 4..at + 8].copy_from_slice(&(len | traced).to_le_bytes());
         self.ops.push(Op { at, deadline, reply: Some(reply) });
         self.bytes.len() - at
     }
@@ -128,6 +139,7 @@ const SHORT: BatchError = BatchError("cut short");
 /// One operation as received. `None` where its frame is whole and its content is not understood.
 pub(super) struct Received {
     pub(super) remaining: Duration,
+    pub(super) trace: Option<Arc<Trace>>,
     pub(super) request: Option<ReplicaRequest>,
 }
 
@@ -139,12 +151,19 @@ pub(super) fn decode_request(mut input: Bytes) -> Result<(Epoch, Vec<Received>),
     let mut ops = Vec::with_capacity(count);
     for _ in 0..count {
         let remaining = Duration::from_millis(input.try_get_u32_le().map_err(|_| SHORT)?.into());
-        let mut frame = take_frame(&mut input)?;
-        let request = ReplicaRequest::decode(&mut frame).ok().filter(|_| frame.is_empty());
-        ops.push(Received { remaining, request });
+        let len = input.try_get_u32_le().map_err(|_| SHORT)?;
+        let frame = take_frame(&mut input, len & !TRACED)?;
+        let (trace, request) = understood(frame, len & TRACED != 0).unzip();
+        ops.push(Received { remaining, trace: trace.flatten(), request });
     }
     end(&input)?;
     Ok((epoch, ops))
+}
+
+fn understood(mut frame: Bytes, traced: bool) -> Option<(Option<Arc<Trace>>, ReplicaRequest)> {
+    let trace = if traced { Some(Arc::new(Trace::decode(&mut frame).ok()?)) } else { None };
+    let request = ReplicaRequest::decode(&mut frame).ok()?;
+    frame.is_empty().then_some((trace, request))
 }
 
 /// How a result is told, besides `Ok`.
@@ -191,7 +210,8 @@ pub(super) fn decode_replies(mut input: Bytes, ops: usize) -> Result<Vec<OpResul
     let mut results = Vec::with_capacity(ops);
     for _ in 0..ops {
         let status = input.try_get_u8().map_err(|_| SHORT)?;
-        let mut frame = take_frame(&mut input)?;
+        let len = input.try_get_u32_le().map_err(|_| SHORT)?;
+        let mut frame = take_frame(&mut input, len)?;
         results.push(match status {
             STATUS_REPLY => ReplicaReply::decode(&mut frame).map_err(|_| ReplicaError::Lost),
             STATUS_NOT_BEGUN => Err(ReplicaError::NotSent),
@@ -219,8 +239,8 @@ fn take_count(input: &mut Bytes) -> Result<usize, BatchError> {
     }
 }
 
-fn take_frame(input: &mut Bytes) -> Result<Bytes, BatchError> {
-    let len = input.try_get_u32_le().map_err(|_| SHORT)? as usize;
+fn take_frame(input: &mut Bytes, len: u32) -> Result<Bytes, BatchError> {
+    let len = len as usize;
     if len > input.len() { Err(SHORT) } else { Ok(input.split_to(len)) }
 }
 
@@ -253,7 +273,7 @@ mod tests {
     fn batch_of(deadlines: impl IntoIterator<Item = Instant>) -> Batch {
         let mut batch = Batch::new(0);
         for (number, deadline) in deadlines.into_iter().enumerate() {
-            batch.push(&read(number), deadline, Reply::new(Box::new(|_| ())));
+            batch.push(&read(number), None, deadline, Reply::new(Box::new(|_| ())));
         }
         batch
     }
@@ -323,6 +343,21 @@ mod tests {
         bytes[HEAD_BYTES + FRAME_HEAD_BYTES] = 0xff;
         let (_, ops) = decode_request(bytes.into()).unwrap();
         assert!(ops[0].request.is_none() && ops[1].request.is_some());
+    }
+
+    #[test]
+    fn a_trace_travels_with_its_operation_and_costs_the_others_nothing() {
+        let later = Instant::now() + Duration::from_secs(9);
+        let trace = Trace { trace_id: 7, parent_id: 8, flags: 1, request_id: "order-7".into() };
+        let mut batch = Batch::new(0);
+        let sizes =
+            [None, Some(&trace), None].map(|trace| batch.push(&read(1), trace, later, Reply::new(Box::new(|_| ()))));
+        assert_eq!((sizes[0], sizes[1]), (sizes[2], sizes[0] + 16 + 8 + 1 + 1 + 7));
+        let (sealed, _) = batch.seal(Epoch(1), Instant::now());
+        let (_, ops) = decode_request(sealed.bytes).unwrap();
+        let traces: Vec<_> = ops.iter().map(|op| op.trace.as_deref()).collect();
+        assert_eq!(traces, [None, Some(&trace), None]);
+        assert!(ops.iter().all(|op| op.request.is_some()));
     }
 
     proptest! {
