@@ -34,6 +34,8 @@ pub(super) struct Op {
 
 /// Operations that will be one request.
 pub(super) struct Batch {
+    /// When its first operation was queued.
+    since: Instant,
     bytes: Vec<u8>,
     pub(super) ops: Vec<Op>,
 }
@@ -42,7 +44,7 @@ impl Batch {
     pub(super) fn new(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + capacity);
         bytes.resize(HEAD_BYTES, 0);
-        Self { bytes, ops: Vec::new() }
+        Self { since: Instant::now(), bytes, ops: Vec::new() }
     }
 
     /// Appends an operation; the length of its frame.
@@ -94,7 +96,7 @@ impl Batch {
         self.bytes[0] = VERSION;
         self.bytes[1..9].copy_from_slice(&epoch.0.to_le_bytes());
         self.bytes[9..13].copy_from_slice(&(self.ops.len() as u32).to_le_bytes());
-        (Sealed { bytes: self.bytes.into(), ops: self.ops }, late)
+        (Sealed { since: self.since, bytes: self.bytes.into(), ops: self.ops }, late)
     }
 
     fn drop_late(&mut self, now: Instant) -> Vec<Reply> {
@@ -102,7 +104,7 @@ impl Batch {
             return Vec::new();
         }
         let mut late = Vec::new();
-        let mut kept = Self::new(self.bytes.len());
+        let mut kept = Self { since: self.since, ..Self::new(self.bytes.len()) };
         let ends: Vec<usize> = self.ops.iter().skip(1).map(|op| op.at).chain([self.bytes.len()]).collect();
         for (op, end) in std::mem::take(&mut self.ops).into_iter().zip(ends) {
             if op.deadline > now && op.reply.is_some() {
@@ -118,6 +120,7 @@ impl Batch {
 
 /// A batch as it travels.
 pub(super) struct Sealed {
+    pub(super) since: Instant,
     pub(super) bytes: Bytes,
     pub(super) ops: Vec<Op>,
 }
@@ -125,7 +128,7 @@ pub(super) struct Sealed {
 impl Sealed {
     /// Back into the queue: it did not leave.
     pub(super) fn unseal(self) -> Batch {
-        Batch { bytes: self.bytes.into(), ops: self.ops }
+        Batch { since: self.since, bytes: self.bytes.into(), ops: self.ops }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -173,5 +173,13 @@ impl Peers {
 impl Replicas for Peers {
     fn send(&self, to: NodeId, request: ReplicaRequest, trace: Option<&Trace>, deadline: Now, reply: ReplyTo) {
         self.send_on(Lane::of(&request), to, &request, trace, deadline, reply);
+    }
+
+    fn read_p95(&self, of: NodeId) -> Option<Duration> {
+        self.network.health.read_p95(of)
+    }
+
+    fn is_silent(&self, node: NodeId) -> bool {
+        self.network.evidence(node).suspect()
     }
 }

@@ -5,15 +5,16 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use rondo_coordinator::get::{Read, ReadRequest};
 use rondo_coordinator::put::{Write, WriteRequest};
 use rondo_coordinator::{
-    Action, Actions, CoordinatorOptions, Event, Failure, Now, ReadAnswer, Replicas, Trace, WriteAnswer,
+    Action, Actions, CoordinatorOptions, Event, Failure, HedgeBudget, Now, ReadAnswer, Replicas, Trace, WriteAnswer,
 };
-use rondo_ring::View;
+use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Merged, Store};
 use smallvec::{SmallVec, smallvec};
 
@@ -29,6 +30,10 @@ pub struct Driver {
     pub clock: Clock,
     /// Of the machines.
     pub options: CoordinatorOptions,
+    /// Of this worker's reads.
+    pub hedges: HedgeBudget,
+    /// Reads of all workers that asked one owner more than they need.
+    pub hedged_total: Arc<AtomicU64>,
 }
 
 /// The two kinds of machine, as their driver sees them.
@@ -101,8 +106,17 @@ impl Driver {
         view: &View,
         trace: Option<Arc<Trace>>,
     ) -> Result<ReadAnswer, Failure> {
-        let (machine, actions) = Read::start(request, view, &self.options, self.clock.now());
+        self.hedges.earn();
+        let read_p95 = |node| self.replicas.read_p95(node);
+        let (machine, actions) = Read::start(request, view, read_p95, &self.options, self.clock.now());
         self.run(machine, actions, trace).await
+    }
+
+    /// A peer that answers nobody is not asked less because another is asked instead: that is for no budget to forbid.
+    fn may_hedge(&self, late: NodeId) -> bool {
+        let may = self.hedges.spend() || self.replicas.is_silent(late);
+        self.hedged_total.fetch_add(u64::from(may), Ordering::Relaxed);
+        may
     }
 
     async fn run<M: Machine>(
@@ -245,6 +259,7 @@ impl<M: Machine> Running<M> {
                 let reply = Box::new(move |result| tell(Event::Reply { from: to, result }));
                 self.driver.replicas.send(to, request, self.trace.as_deref(), deadline, reply);
             }
+            Action::MayHedge { late } => tell(Event::MayHedge(self.driver.may_hedge(late))),
             Action::WakeAt(at) => self.wake_at = Some(at),
             Action::AnswerWrite(_) | Action::AnswerRead(_) => {
                 unreachable!("a write machine answers writes, a read machine reads")
