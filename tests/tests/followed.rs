@@ -45,7 +45,9 @@ fn one_search_finds_a_request_on_every_node_it_touched() {
     });
     let operations: Vec<String> = cluster.nodes().iter().flat_map(|node| lines(node, name)).collect();
     let count = |operation: &str| operations.iter().filter(|line| line.contains(operation)).count();
-    assert_eq!((count("operation=\"forward\""), count("operation=\"write\"")), (1, 2), "{operations:#?}");
+    // More where the machine is busy: an owner that is late has the write handed to another.
+    let (forwards, writes) = (count("operation=\"forward\""), count("operation=\"write\""));
+    assert!(forwards >= 1 && writes >= 2, "{operations:#?}");
     assert_eq!(count("status=204"), 1, "{operations:#?}");
     // Another request's operations are not taken for this one's.
     asked.object("GET", "f", "k").r(3).header("X-Request-Id", "untraced-of-this-test").send().expect(200);
@@ -88,7 +90,7 @@ fn has_parts(answer: &Answer, expected: &[&str]) {
     let total = parts[0].1;
     assert!(total <= answer.took.as_secs_f64() * 1e3, "{answer:?}");
     let in_turn: f64 = parts[1..].iter().filter(|(name, _)| name != "store").map(|(_, took)| took).sum();
-    assert!(in_turn <= total, "{answer:?}");
+    assert!(in_turn <= total + 1e-6, "{answer:?}");
     let of = |name: &str| parts.iter().find(|(found, _)| found == name).map_or(0.0, |(_, took)| *took);
     assert!(of("store") <= of("quorum"), "{answer:?}");
 }
