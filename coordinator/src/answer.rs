@@ -1,5 +1,7 @@
 //! What a request comes to.
 
+use std::time::Duration;
+
 use rondo_storage::versions::{CausalContext, Dot, ETag, Object};
 
 /// A write that has its W durable acknowledgements.
@@ -31,6 +33,8 @@ pub struct ReadAnswer {
     pub acks: u8,
     /// Of how many.
     pub n: u8,
+    /// From the beginning until this node's own store had answered, if it was asked and has.
+    pub store: Option<Duration>,
 }
 
 /// Whether a failed write may be there.

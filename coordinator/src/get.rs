@@ -3,12 +3,16 @@
 //! The value from the nearest owner, digests from as many others as R needs (Dynamo, section 4.5; digests are
 //! Cassandra's). A digest is a vote only once everything in the state it stands for has been merged. After the answer,
 //! whatever still arrives serves the repair of the replicas.
+//!
+//! An owner is late once it takes longer than 95 of 100 of its reads, or than those of an owner that could stand in for
+//! it: then one more is asked, within a budget (C9). One that is always slow is asked after the others.
 
 use rondo_ring::{Liveness, NodeId, ReplicationFactor, View};
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::versions::CausalContext;
 use smallvec::SmallVec;
+use std::time::Duration;
 
 use crate::answer::{Failure, Outcome, ReadAnswer};
 use crate::choice::QuorumChoice;
@@ -45,8 +49,13 @@ pub struct Read {
     /// Nearest first.
     replicas: SmallVec<[Replica; 7]>,
     gathered: Gathered,
-    /// When one more owner is asked.
-    hedge_at: Now,
+    /// When owners that are not taken for up are waited for no longer, if nobody else is left to bring what the client
+    /// has seen.
+    give_up_at: Option<Now>,
+    /// When it will be woken.
+    wakes_at: Now,
+    began: Now,
+    store_took: Option<Duration>,
     answered: bool,
 }
 
@@ -57,6 +66,10 @@ struct Replica {
     liveness: Liveness,
     holds: Holds,
     waiting: Waiting,
+    /// Within which time it answers 95 of 100 reads, if that is known.
+    read_p95: Option<Duration>,
+    /// If it is waited for: when it is late.
+    late_at: Now,
 }
 
 /// What of a replica is outstanding: at most one thing.
@@ -79,28 +92,43 @@ enum Patience {
 }
 
 impl Read {
-    /// Begins.
-    pub fn start(request: ReadRequest, view: &View, options: &CoordinatorOptions, now: Now) -> (Self, Actions) {
+    /// Begins. `read_p95` is what is known of the nodes' times, as in [`Replicas::read_p95`](crate::Replicas::read_p95).
+    pub fn start(
+        request: ReadRequest,
+        view: &View,
+        read_p95: impl Fn(NodeId) -> Option<Duration>,
+        options: &CoordinatorOptions,
+        now: Now,
+    ) -> (Self, Actions) {
         let Plan { this, owners, quorum } = Plan::new(view, &request.key, request.n, request.r);
         let unasked = |owner: crate::plan::Owner| Replica {
             node: owner.node,
             liveness: owner.liveness,
             holds: Holds::Silent,
             waiting: Waiting::Unasked,
+            read_p95: read_p95(owner.node),
+            late_at: Now::MAX,
         };
+        let mut replicas: SmallVec<[Replica; 7]> = owners.into_iter().map(unasked).collect();
+        if !tries_the_slow(now) {
+            slow_ones_last(this, &mut replicas, options);
+        }
         let mut read = Self {
             this,
             quorum,
-            replicas: owners.into_iter().map(unasked).collect(),
+            replicas,
             gathered: Gathered::default(),
-            hedge_at: now + options.hedge_after(),
+            give_up_at: None,
+            wakes_at: Now::MAX,
             options: options.clone(),
+            began: now,
+            store_took: None,
             answered: false,
             request,
         };
         let mut actions = Actions::new();
-        read.wish_to_wake(&mut actions);
         read.advance(now, Patience::Waits, &mut actions);
+        read.wish_to_wake(&mut actions);
         (read, actions)
     }
 
@@ -108,24 +136,29 @@ impl Read {
     pub fn on_event(&mut self, event: Event, now: Now) -> Actions {
         let mut actions = Actions::new();
         let mut patience = Patience::Waits;
+        if matches!(event, Event::Wake) {
+            self.wakes_at = Now::MAX;
+        }
         match event {
             Event::Wake if self.answered => {}
             Event::Wake if now >= self.request.deadline => self.time_out(&mut actions),
-            Event::Wake => {
-                if now >= self.hedge_at {
-                    patience = Patience::Hedges;
-                    self.hedge_at = now + self.options.hedge_after();
-                    self.ask_one_more(now, &mut actions);
-                }
-                self.wish_to_wake(&mut actions);
+            Event::Wake => self.look_for_late_ones(now, &mut actions),
+            Event::MayHedge(true) if !self.answered => {
+                patience = Patience::Hedges;
+                self.ask_one_more(now, &mut actions);
             }
-            Event::ReadHere(stored) => self.heard(self.this, ReplicaValue::of(stored, Want::Object)),
+            Event::MayHedge(_) => {}
+            Event::ReadHere(stored) => {
+                self.store_took = Some(now.saturating_sub(self.began));
+                self.heard(self.this, ReplicaValue::of(stored, Want::Object));
+            }
             Event::MergedHere(result) => self.repaired(self.this, result.is_ok()),
             Event::Reply { from, result } => self.on_reply(from, result),
             // Events of a write answer no action of a read.
             Event::Updated(_) | Event::Durable(_) => {}
         }
         self.advance(now, patience, &mut actions);
+        self.wish_to_wake(&mut actions);
         actions
     }
 
@@ -210,6 +243,31 @@ impl Read {
         }
     }
 
+    /// Asks whether it may go round an owner that is late, if there is a way round; that owner is late again after the
+    /// longest patience.
+    fn look_for_late_ones(&mut self, now: Now, actions: &mut Actions) {
+        let next = now + self.options.hedge_after();
+        let mut late = None;
+        let this = self.this;
+        for replica in self.replicas.iter_mut().filter(|r| r.node != this && r.is_waiting() && now >= r.late_at) {
+            replica.late_at = next;
+            late = late.or(Some(replica.node));
+        }
+        if let Some(late) = late.filter(|_| self.has_a_way_round()) {
+            actions.push(Action::MayHedge { late });
+        }
+    }
+
+    /// An owner that was not asked, or one that has said what it holds and was not asked for it.
+    fn has_a_way_round(&self) -> bool {
+        let unfetched = |r: &Replica| r.waiting == Waiting::Nothing && self.is_unexplained(r.holds);
+        self.replicas.iter().any(|r| self.quorum.could_use(r.node) || unfetched(r))
+    }
+
+    fn is_unexplained(&self, holds: Holds) -> bool {
+        matches!(holds, Holds::Digest(_)) && !self.gathered.explains(holds)
+    }
+
     /// Those asked are slow: one more owner that could stand in for them.
     fn ask_one_more(&mut self, now: Now, actions: &mut Actions) {
         if let Some(index) = self.replicas.iter().position(|r| self.quorum.could_use(r.node)) {
@@ -218,7 +276,8 @@ impl Read {
         }
     }
 
-    /// R votes do not reach what the client has seen: everybody else is asked, and if that is nobody, nobody has it.
+    /// R votes do not reach what the client has seen: everybody else is asked, and if that is nobody, nobody has it. Nor
+    /// has anybody who can be reached, if only owners are left that were not taken for up and say nothing.
     fn ask_all(&mut self, now: Now, actions: &mut Actions) {
         for index in 0..self.replicas.len() {
             if self.replicas[index].waiting == Waiting::Unasked {
@@ -226,7 +285,14 @@ impl Read {
             }
         }
         self.fetch(now, Patience::Hedges, actions);
-        if !self.replicas.iter().any(Replica::is_waiting) {
+        let mut waiting = self.replicas.iter().filter(|r| r.is_waiting()).peekable();
+        let anybody = waiting.peek().is_some();
+        if waiting.any(|r| r.liveness == Liveness::Up) {
+            self.give_up_at = None;
+            return;
+        }
+        let give_up_at = *self.give_up_at.get_or_insert(now + self.options.down_patience());
+        if !anybody || now >= give_up_at {
             self.answer(Err(Failure::ContextNotReached), actions);
         }
     }
@@ -246,18 +312,19 @@ impl Read {
         for index in 0..self.replicas.len() {
             let Replica { holds, waiting, .. } = self.replicas[index];
             let fetching = |r: &Replica| r.waiting == Waiting::Object && r.holds == holds;
-            let unexplained = matches!(holds, Holds::Digest(_)) && !self.gathered.explains(holds);
             let coming = patience == Patience::Waits && self.replicas.iter().any(fetching);
-            if unexplained && waiting == Waiting::Nothing && !coming {
+            if self.is_unexplained(holds) && waiting == Waiting::Nothing && !coming {
                 self.ask(index, Want::Object, now, actions);
             }
         }
     }
 
     fn ask(&mut self, index: usize, want: Want, now: Now, actions: &mut Actions) {
+        self.quorum.ask(self.replicas[index].node);
+        let late_at = now + self.patience_for(index);
         let replica = &mut self.replicas[index];
         let (to, key) = (replica.node, self.request.key.clone());
-        self.quorum.ask(to);
+        replica.late_at = late_at;
         if to == self.this {
             replica.waiting = Waiting::Object;
             return actions.push(Action::ReadHere { key });
@@ -272,6 +339,13 @@ impl Read {
             (_, false) => self.request.deadline,
         };
         actions.push(Action::Send { to, request: ReplicaRequest::Read { key, want }, deadline });
+    }
+
+    /// Its own, or that of an owner that could stand in for it.
+    fn patience_for(&self, index: usize) -> Duration {
+        let spare = self.replicas.iter().filter(|r| self.quorum.could_use(r.node));
+        let patience = |r: &Replica| self.options.patience(r.read_p95);
+        spare.map(patience).fold(patience(&self.replicas[index]), Duration::min)
     }
 
     /// Sends what it lacks to every replica seen to be behind (C7), once nothing that was seen is still unexplained.
@@ -296,10 +370,15 @@ impl Read {
     }
 
     fn votes(&self) -> ReadAnswer {
-        ReadAnswer { object: self.gathered.object().clone(), acks: self.quorum.acked(), n: self.quorum.n() }
+        let (acks, n) = (self.quorum.acked(), self.quorum.n());
+        ReadAnswer { object: self.gathered.object().clone(), acks, n, store: self.store_took }
     }
 
+    /// Where there are votes enough, the owners that say nothing are all that could have what the client has seen.
     fn time_out(&mut self, actions: &mut Actions) {
+        if self.quorum.decision() == Decision::Satisfied {
+            return self.answer(Err(Failure::ContextNotReached), actions);
+        }
         let (required, acked, n) = (self.quorum.required(), self.quorum.acked(), self.quorum.n());
         self.answer(Err(Failure::TimedOut { required, acked, n, outcome: Outcome::NotApplied }), actions);
     }
@@ -311,8 +390,34 @@ impl Read {
         }
     }
 
-    fn wish_to_wake(&self, actions: &mut Actions) {
-        actions.push(Action::WakeAt(self.hedge_at.min(self.request.deadline)));
+    /// At the next time at which something may follow from nothing having happened. A wish that is there already for an
+    /// earlier time is good enough.
+    fn wish_to_wake(&mut self, actions: &mut Actions) {
+        let late = self.replicas.iter().filter(|r| r.node != self.this && r.is_waiting()).map(|r| r.late_at);
+        let next = late.chain(self.give_up_at).fold(self.request.deadline, Now::min);
+        if !self.answered && next < self.wakes_at {
+            self.wakes_at = next;
+            actions.push(Action::WakeAt(next));
+        }
+    }
+}
+
+/// An owner that is passed over because it was slow is tried by one read in so many, or nobody would see it recover. Fewer
+/// than the budget has hedges for, so that such a read costs its client no more than a hedge. Which reads it are is left
+/// to the clock.
+fn tries_the_slow(now: Now) -> bool {
+    const ONE_IN: u128 = 31;
+    now.as_micros().is_multiple_of(ONE_IN)
+}
+
+/// Owners as likely to be alive as another, and much slower, are asked after it.
+fn slow_ones_last(this: NodeId, replicas: &mut [Replica], options: &CoordinatorOptions) {
+    const MUCH: u32 = 4;
+    let known = |r: &Replica| r.read_p95.filter(|_| r.node != this).map(|p95| options.patience(Some(p95)));
+    let Some(best) = replicas.iter().filter_map(known).min() else { return };
+    let slow = |r: &Replica| known(r) > Some(best * MUCH);
+    if replicas.iter().any(slow) {
+        replicas.sort_by_key(|r| (r.node != this, r.liveness, slow(r)));
     }
 }
 

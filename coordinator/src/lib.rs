@@ -14,6 +14,8 @@
 //! - **C7** Every replica seen to be behind by a read is sent what it lacks; the answer does not wait for it.
 //! - **C8** A listing is in byte order, without repetition, and complete: it has every key of which R votes tell that it
 //!   is there, and says nothing of a key before the R owners have spoken about it ([`list::List`]).
+//! - **C9** A read goes round a slow owner after the time in which the others answer, and of any number of reads at most
+//!   a twentieth and a few do; only an owner that is silent altogether costs nothing of that.
 
 pub mod answer;
 pub mod bucket;
@@ -21,6 +23,7 @@ pub mod choice;
 mod codec;
 mod forward;
 pub mod get;
+pub mod hedge;
 pub mod list;
 pub mod message;
 pub mod options;
@@ -29,16 +32,19 @@ pub mod put;
 pub mod quorum;
 mod repair;
 mod replica;
+pub mod trace;
 pub mod wire;
 
 pub use answer::{Failure, Outcome, ReadAnswer, WriteAnswer};
 pub use bucket::{Bucket, FieldError};
 pub use choice::{ChoiceError, QuorumChoice, Use};
 pub use get::{Read, ReadRequest};
+pub use hedge::HedgeBudget;
 pub use list::{List, ListAction, ListActions, ListAnswer, ListEvent, ListItem, ListRequest};
 pub use message::{ForwardedWrite, ListQuery, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
 pub use options::{CoordinatorOptions, OptionError};
 pub use put::{Origin, Write, WriteRequest};
+pub use trace::Trace;
 pub use wire::WireError;
 
 use bytes::Bytes;
@@ -52,7 +58,7 @@ use std::time::Duration;
 /// Monotonic time since an arbitrary origin of this process.
 pub type Now = Duration;
 
-/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere` and `ReadHere` is answered with exactly one
+/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere`, `ReadHere` and `MayHedge` is answered with exactly one
 /// event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
 #[derive(Clone, Debug)]
 pub enum Action {
@@ -86,6 +92,12 @@ pub enum Action {
         /// Give up then, with `ReplicaError::TimedOut`.
         deadline: Now,
     },
+    /// May the read ask one owner more than it needs, since this one is late? A [`HedgeBudget`] says so, or the evidence
+    /// that the node answers nobody: then another does its work, not more.
+    MayHedge {
+        /// Who is late.
+        late: NodeId,
+    },
     /// The client's answer to a write: exactly once.
     AnswerWrite(Result<WriteAnswer, Failure>),
     /// The client's answer to a read: exactly once.
@@ -114,6 +126,8 @@ pub enum Event {
     },
     /// The time of `WakeAt` has come.
     Wake,
+    /// Whether the read may, after `MayHedge`.
+    MayHedge(bool),
 }
 
 /// What one event leads to.
@@ -122,8 +136,16 @@ pub type Actions = SmallVec<[Action; 4]>;
 /// The port to the other nodes: how a driver carries out [`Action::Send`]. `node` implements it over the peer lanes,
 /// the simulator over its virtual network.
 pub trait Replicas {
-    /// Sends, and calls `reply` exactly once, by the deadline at the latest.
-    fn send(&self, to: NodeId, request: ReplicaRequest, deadline: Now, reply: ReplyTo);
+    /// Sends, and calls `reply` exactly once, by the deadline at the latest. The trace is that of the client's request,
+    /// where it has one.
+    fn send(&self, to: NodeId, request: ReplicaRequest, trace: Option<&Trace>, deadline: Now, reply: ReplyTo);
+
+    /// Within which time the node answers 95 of 100 reads; `None` where too few are known. Asked for every owner of
+    /// every read.
+    fn read_p95(&self, of: NodeId) -> Option<Duration>;
+
+    /// Whether it answers nobody here at the moment, as far as is known.
+    fn is_silent(&self, node: NodeId) -> bool;
 }
 
 /// Where a reply goes.

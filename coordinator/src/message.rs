@@ -33,6 +33,17 @@ pub enum ReplicaRequest {
     List(Box<ListQuery>),
 }
 
+impl ReplicaRequest {
+    /// What it is about: the bucket, and the key or what the keys begin with.
+    pub fn subject(&self) -> (&str, &str) {
+        match self {
+            Self::Merge { key, .. } | Self::Read { key, .. } => (key.bucket(), key.key()),
+            Self::Forward(write) => (write.key.bucket(), write.key.key()),
+            Self::List(query) => (&query.range.bucket, &query.range.prefix),
+        }
+    }
+}
+
 /// How much of an object is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {

@@ -11,7 +11,8 @@ pub struct CoordinatorOptions {
     /// How long a forwarded write waits for one owner before another is asked too, 10 to 5,000. Above a slow but
     /// healthy owner's answer time, and far enough below 1,000 that one hung owner is no visible stall.
     pub forward_patience_ms: u32,
-    /// How long a read waits for the owners it asked before it asks one more, 1 to 5,000.
+    /// How long a read waits at most before it asks one owner more, 1 to 5,000. It asks sooner where the owners are known
+    /// to answer faster.
     pub hedge_after_ms: u32,
     /// How long a listing waits for a page of one owner before others are asked for those keys too, 10 to 5,000. Above
     /// what a page from a busy disk takes, and far enough below 1,000 that one hung owner is no visible stall.
@@ -66,6 +67,13 @@ impl CoordinatorOptions {
         Duration::from_millis(self.forward_patience_ms.into())
     }
 
+    /// How long an owner with this p95 is waited for. Not less than a time slice of a busy machine: who lost its turn,
+    /// the asking thread or the asked one, is late by that and not slow.
+    pub(crate) fn patience(&self, read_p95: Option<Duration>) -> Duration {
+        const FLOOR: Duration = Duration::from_millis(3);
+        read_p95.map_or(self.hedge_after(), |p95| p95.max(FLOOR).min(self.hedge_after()))
+    }
+
     pub(crate) fn hedge_after(&self) -> Duration {
         Duration::from_millis(self.hedge_after_ms.into())
     }
@@ -92,6 +100,17 @@ mod tests {
         CoordinatorOptions::default().validate().unwrap();
         let bad = CoordinatorOptions { hedge_after_ms: 0, ..CoordinatorOptions::default() };
         assert_eq!(bad.validate().unwrap_err().to_string(), "hedge_after_ms = 0: 1 to 5000 is allowed");
+    }
+
+    #[test]
+    fn patience_is_the_p95_within_its_bounds() {
+        let options = CoordinatorOptions { hedge_after_ms: 100, ..CoordinatorOptions::default() };
+        let ms = Duration::from_millis;
+        for (p95, patience) in [(None, 100), (Some(ms(0)), 3), (Some(ms(20)), 20), (Some(ms(900)), 100)] {
+            assert_eq!(options.patience(p95), ms(patience));
+        }
+        let eager = CoordinatorOptions { hedge_after_ms: 1, ..options };
+        assert_eq!(eager.patience(Some(ms(20))), ms(1));
     }
 
     #[test]

@@ -45,6 +45,13 @@ fn views(down: usize) -> (View, View, Vec<NodeId>) {
     (View::new(owners[0], layout.clone(), state), View::new(other, layout.clone(), state), owners.clone())
 }
 
+/// As an owner sees it that believes this of the last one.
+fn view_with_last(liveness: Liveness) -> (View, Vec<NodeId>) {
+    let (view, _, owners) = views(0);
+    let state = |node: NodeId| if node == owners[2] { liveness } else { Liveness::Up };
+    (View::new(owners[0], view.layout().clone(), state), owners)
+}
+
 fn written(base: &Object, actor: u64, counter: u64) -> Object {
     let dot = Dot { actor: ActorId(actor), counter };
     let value = Some(Bytes::from(format!("{actor}.{counter}")));
@@ -82,7 +89,25 @@ fn client() -> Origin {
 
 fn get(view: &View, r: u8, at_least: Option<CausalContext>) -> (Read, Actions) {
     let request = ReadRequest { key: key(), n: n(), r: QuorumChoice::Count(r), at_least, deadline: DEADLINE };
-    Read::start(request, view, &CoordinatorOptions::default(), Now::ZERO)
+    Read::start(request, view, |_| None, &CoordinatorOptions::default(), Now::ZERO)
+}
+
+/// R=2 at an owner that knows in how many ms the other owners answer.
+fn get_knowing(view: &View, times: [Option<u64>; 2], now: Now) -> (Read, Actions) {
+    let owners = view.owners(key().token(), n());
+    let known = |node| owners.iter().position(|&owner| owner == node).and_then(|place| times[place - 1]).map(ms);
+    let r = QuorumChoice::Count(2);
+    let request = ReadRequest { key: key(), n: n(), r, at_least: None, deadline: DEADLINE };
+    let known = |node| if node == view.this() { None } else { known(node) };
+    Read::start(request, view, known, &CoordinatorOptions::default(), now)
+}
+
+fn late(actions: &Actions) -> Option<NodeId> {
+    actions.iter().find_map(|a| if let Action::MayHedge { late } = a { Some(*late) } else { None })
+}
+
+fn wakes_at(actions: &Actions) -> Option<Now> {
+    actions.iter().rev().find_map(|a| if let Action::WakeAt(at) = a { Some(*at) } else { None })
 }
 
 fn reply(from: NodeId, reply: ReplicaReply) -> Event {
@@ -392,7 +417,7 @@ fn equal_digests_are_votes() {
     assert_eq!((reads(&actions, Want::Digest), reads(&actions, Want::Object)), (vec![owners[1]], vec![]));
     assert_eq!(read_answer(&read.on_event(value(owners[1], digest(&object)), ms(1))), None);
     let actions = read.on_event(Event::ReadHere(Stored::Found(object.encode())), ms(2));
-    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object, acks: 2, n: 3 })));
+    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object, acks: 2, n: 3, store: Some(ms(2)) })));
     assert!(read.is_finished());
 }
 
@@ -437,13 +462,60 @@ fn a_silent_owner_is_hedged_and_a_quorum_out_of_reach_is_said_at_once() {
     let (_, view, owners) = views(0);
     let (mut read, actions) = get(&view, 2, None);
     assert_eq!((reads(&actions, Want::Object), reads(&actions, Want::Digest)), (vec![owners[0]], vec![owners[1]]));
-    assert!(sends(&read.on_event(Event::Wake, ms(99))).is_empty());
-    assert_eq!(reads(&read.on_event(Event::Wake, ms(100)), Want::Object), vec![owners[2]]);
-    assert!(sends(&read.on_event(Event::Wake, ms(200))).is_empty(), "never more than N");
+    assert_eq!(late(&read.on_event(Event::Wake, ms(99))), None);
+    let actions = read.on_event(Event::Wake, ms(100));
+    assert_eq!((late(&actions), sends(&actions).len()), (Some(owners[0]), 0));
+    assert_eq!(reads(&read.on_event(Event::MayHedge(true), ms(100)), Want::Object), vec![owners[2]]);
+    assert_eq!(late(&read.on_event(Event::Wake, ms(200))), None, "never more than N");
     read.on_event(Event::Reply { from: owners[1], result: Err(ReplicaError::Lost) }, ms(201));
     let actions = read.on_event(reply(owners[2], ReplicaReply::Refused(Refusal::Busy)), ms(202));
     let outcome = Outcome::NotApplied;
     assert_eq!(read_answer(&actions), Some(Err(Failure::Unavailable { required: 2, acked: 0, n: 3, outcome })));
+}
+
+/// C9: whether it is late by its own standard or by that of the owner that could stand in for it.
+#[test]
+fn an_owner_is_late_when_the_other_would_have_answered() {
+    let (view, _, owners) = views(0);
+    for (times, patience) in [([Some(20), Some(30)], 20), ([Some(80), Some(7)], 7), ([Some(80), None], 80)] {
+        let (mut read, actions) = get_knowing(&view, times, Now::ZERO);
+        assert_eq!((reads(&actions, Want::Digest), wakes_at(&actions)), (vec![owners[1]], Some(ms(patience))));
+        assert_eq!(late(&read.on_event(Event::Wake, ms(patience - 1))), None);
+        assert_eq!(late(&read.on_event(Event::Wake, ms(patience))), Some(owners[1]));
+        // What is denied is asked for again, and not before the longest patience has passed.
+        let actions = read.on_event(Event::MayHedge(false), ms(patience));
+        assert!(sends(&actions).is_empty());
+        assert_eq!(late(&read.on_event(Event::Wake, ms(patience + 99))), None);
+        assert_eq!(late(&read.on_event(Event::Wake, ms(patience + 100))), Some(owners[1]));
+        let actions = read.on_event(Event::MayHedge(true), ms(patience + 100));
+        assert_eq!(sends(&actions).into_iter().map(|(to, _)| to).collect::<Vec<_>>(), [owners[2]]);
+    }
+}
+
+/// C9: also where it is asked only after another has failed.
+#[test]
+fn an_owner_asked_later_is_hedged_too() {
+    let (view, _, owners) = views(0);
+    let (mut read, actions) = get(&view, 1, None);
+    assert_eq!(wakes_at(&actions), Some(DEADLINE), "nobody but this node is asked");
+    let actions = read.on_event(Event::ReadHere(Stored::Unknown(None)), ms(1));
+    assert_eq!((reads(&actions, Want::Object), wakes_at(&actions)), (vec![owners[1]], Some(ms(101))));
+    assert_eq!(late(&read.on_event(Event::Wake, ms(101))), Some(owners[1]));
+}
+
+/// C9: an owner that is always slow is not asked first, but for a read now and then; one that nobody knows yet is.
+#[test]
+fn slow_owners_are_asked_last() {
+    let (view, _, owners) = views(0);
+    let asked = |times, now| reads(&get_knowing(&view, times, now).1, Want::Digest);
+    let usual = Duration::from_micros(1);
+    assert_eq!(asked([Some(80), Some(1)], usual), [owners[2]]);
+    assert_eq!(asked([Some(80), Some(1)], Now::ZERO), [owners[1]], "to see whether it has recovered");
+    assert_eq!(asked([Some(8), Some(1)], usual), [owners[1]], "not much slower");
+    assert_eq!(asked([None, Some(1)], usual), [owners[1]]);
+    assert_eq!(asked([Some(1), Some(80)], usual), [owners[1]]);
+    let (down, _, owners) = views(1);
+    assert_eq!(reads(&get_knowing(&down, [Some(80), Some(1)], usual).1, Want::Digest), [owners[1]], "slow, but there");
 }
 
 /// C7: also what arrives after the answer.
@@ -453,6 +525,7 @@ fn a_late_reply_is_repaired_too() {
     let object = written(&Object::default(), 1, 1);
     let (mut read, _) = get(&view, 1, None);
     read.on_event(Event::Wake, ms(100));
+    read.on_event(Event::MayHedge(true), ms(100));
     let actions = read.on_event(value(owners[1], ReplicaValue::Object(object.encode())), ms(101));
     assert!(read_answer(&actions).is_some() && !read.is_finished());
     let actions = read.on_event(value(owners[0], ReplicaValue::Missing), ms(300));
@@ -476,12 +549,43 @@ fn at_least_asks_everybody_before_it_gives_up() {
     }
 }
 
+/// The contract's 503: an owner that is not taken for up and says nothing is none that can be reached. One that is taken
+/// for up is waited for.
+#[test]
+fn at_least_does_not_wait_for_owners_that_are_away() {
+    let older = written(&Object::default(), 1, 1);
+    let newer = written(&older, 1, 2);
+    let not_reached = Some(Err(Failure::ContextNotReached));
+    for away in [Liveness::Suspect, Liveness::Down] {
+        let (view, owners) = view_with_last(away);
+        let (mut read, _) = get(&view, 1, Some(newer.context.clone()));
+        read.on_event(Event::ReadHere(Stored::Found(older.encode())), ms(1));
+        assert_eq!(read_answer(&read.on_event(value(owners[1], ReplicaValue::Missing), ms(2))), None, "it may be slow");
+        let woken = [101, 201].map(|at| wakes_at(&read.on_event(Event::Wake, ms(at))));
+        assert_eq!(woken, [Some(ms(201)), Some(ms(252))]);
+        assert_eq!(read_answer(&read.on_event(Event::Wake, ms(252))), not_reached);
+        // It comes back with what was asked for: the others get it.
+        read.on_event(reply(owners[1], ReplicaReply::Merged), ms(300));
+        let actions = read.on_event(value(owners[2], ReplicaValue::Object(newer.encode())), ms(400));
+        assert_eq!(merges(&actions), vec![(owners[1], newer.clone())]);
+    }
+    let (view, owners) = view_with_last(Liveness::Up);
+    let (mut read, _) = get(&view, 1, Some(newer.context.clone()));
+    read.on_event(Event::ReadHere(Stored::Found(older.encode())), ms(1));
+    read.on_event(value(owners[1], ReplicaValue::Missing), ms(2));
+    assert_eq!(read_answer(&read.on_event(Event::Wake, ms(4_999))), None);
+    assert_eq!(read_answer(&read.on_event(Event::Wake, DEADLINE)), not_reached, "R votes are there: no 504");
+}
+
 #[test]
 fn a_key_that_never_was_is_an_answer() {
     let (view, _, owners) = views(0);
     let (mut read, _) = get(&view, 2, None);
     read.on_event(Event::ReadHere(Stored::Missing), ms(1));
     let actions = read.on_event(value(owners[1], ReplicaValue::Missing), ms(2));
-    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3 })));
+    assert_eq!(
+        read_answer(&actions),
+        Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3, store: Some(ms(1)) }))
+    );
     assert!(read.is_finished());
 }

@@ -203,6 +203,70 @@ fn the_invariants_hold_in_every_run() {
     assert!(happened.iter().all(|&times| times > 50), "a vacuous simulation: {happened:?}");
 }
 
+/// A cluster without other faults whose nodes think that all answer within 5 ms.
+fn fast(seed: u64) -> Sim {
+    let mut sim = Sim::new(seed, 3, 1);
+    sim.heal();
+    sim.faults.slow = 0;
+    let ids: Vec<_> = sim.nodes.iter().map(|node| node.id).collect();
+    for node in &mut sim.nodes {
+        node.read_p95 = ids.iter().map(|&id| (id, ms(5))).collect();
+    }
+    sim
+}
+
+/// Reads one after the other at the given nodes; the longest time one took, in ms.
+fn longest_of(sim: &mut Sim, reads: usize, at: &[usize]) -> u64 {
+    for turn in 0..reads {
+        let key = keys()[sim.random.below(3) as usize].clone();
+        read(sim, at[turn % at.len()], &key, (QuorumChoice::Quorum, 2), ms(5_000));
+        let pause = ms(200) + Duration::from_micros(sim.random.below(1_000));
+        sim.run_until(sim.now + pause);
+    }
+    assert!(sim.checks.answers.iter().all(|(_, result)| result.is_ok()));
+    sim.checks.answers.iter().map(|(took_ms, _)| *took_ms).max().unwrap_or(0)
+}
+
+/// C9: a slow owner costs a read what the others take, and not the longest patience of 100 ms.
+#[test]
+fn a_slow_owner_costs_what_the_others_take() {
+    let mut tries = 0;
+    for seed in 0..20 {
+        let named = Seed(seed);
+        let mut sim = fast(seed);
+        sim.nodes[2].slow_by = ms(90);
+        // Nobody knows it yet: the first reads that meet it go round it at once.
+        let longest = longest_of(&mut sim, 20, &[0, 1]);
+        assert!(sim.checks.hedges > 0 && longest < 20, "{longest} ms");
+        // Known, it is asked last, but for a few reads that see whether it has recovered.
+        for node in 0..2 {
+            let id = sim.nodes[2].id;
+            sim.nodes[node].read_p95.insert(id, ms(95));
+        }
+        let before = sim.checks.hedges;
+        let longest = longest_of(&mut sim, 400, &[0, 1]);
+        let hedges = sim.checks.hedges - before;
+        tries += hedges;
+        assert!(hedges <= 20 + 20 && longest < 20, "{hedges} hedges, {longest} ms");
+        drop(named);
+    }
+    assert!(tries > 20, "{tries}: nobody would see it recover");
+}
+
+/// C9: where everybody is slow, hedges stay within their budget, and the reads wait for the answers.
+#[test]
+fn hedges_stay_within_their_budget_when_every_owner_is_slow() {
+    for seed in 0..20 {
+        let named = Seed(seed);
+        let mut sim = fast(seed);
+        sim.nodes.iter_mut().for_each(|node| node.slow_by = ms(150));
+        let longest = longest_of(&mut sim, 600, &[0, 1, 2]);
+        assert!((30..=600 / 20 + 3 * 10).contains(&sim.checks.hedges), "{} of 600", sim.checks.hedges);
+        assert!(longest < 400, "{longest} ms");
+        drop(named);
+    }
+}
+
 /// One node dead or hung: no quorum request at another node fails, and none takes a second.
 #[test]
 fn one_node_away_fails_nothing_and_stalls_nobody() {

@@ -90,6 +90,7 @@ impl Cluster {
                     events.push(Event::Reply { from: to, result: Ok(self.serve(to, request)) });
                 }
                 answer @ (Action::AnswerWrite(_) | Action::AnswerRead(_)) => answered(answer),
+                Action::MayHedge { .. } => events.push(Event::MayHedge(true)),
                 Action::WakeAt(_) => {}
             }
         }
@@ -153,7 +154,8 @@ impl Cluster {
     fn get(&self, node: u128, r: QuorumChoice) -> Result<ReadAnswer, Failure> {
         let (n, deadline) = (self.layout.n(), Duration::from_secs(5));
         let request = ReadRequest { key: key(), n, r, at_least: None, deadline };
-        let (mut read, actions) = Read::start(request, &self.view(node), &CoordinatorOptions::default(), Now::ZERO);
+        let options = CoordinatorOptions::default();
+        let (mut read, actions) = Read::start(request, &self.view(node), |_| None, &options, Now::ZERO);
         let mut answer = None;
         let mut take = |a| {
             if let Action::AnswerRead(result) = a {

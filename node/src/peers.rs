@@ -41,7 +41,7 @@ pub use identity::{Identity, Secret};
 pub use lane::Lane;
 pub use options::{LaneOptions, PeerOptions, ServerOptions};
 pub use refusal::{Cause, Refused};
-pub use serve::{PeerHandler, PeerServer};
+pub use serve::{Arrival, PeerHandler, PeerServer};
 pub use stats::{Evidence, Health, LaneCounters, PeerStats};
 
 /// First request of a connection.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use rondo_coordinator::get::ReadRequest;
 use rondo_coordinator::put::WriteRequest;
-use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, WriteAnswer};
+use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, Trace, WriteAnswer};
 use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Store, WallClock};
 use rondo_storage::versions::ContextTokens;
@@ -102,18 +102,18 @@ impl Service {
         Self { shared, driver }
     }
 
-    /// Carries out a client's write.
-    pub async fn write(&self, request: WriteRequest) -> Result<WriteAnswer, Failure> {
+    /// Carries out a client's write. Its trace goes with every operation to the peers.
+    pub async fn write(&self, request: WriteRequest, trace: Option<Arc<Trace>>) -> Result<WriteAnswer, Failure> {
         match self.view() {
-            Some(view) => self.driver.write(request, &view).await,
+            Some(view) => self.driver.write(request, &view, trace).await,
             None => Err(Failure::Busy),
         }
     }
 
-    /// Carries out a client's read.
-    pub async fn read(&self, request: ReadRequest) -> Result<ReadAnswer, Failure> {
+    /// Carries out a client's read. As to the trace: see [`Service::write`].
+    pub async fn read(&self, request: ReadRequest, trace: Option<Arc<Trace>>) -> Result<ReadAnswer, Failure> {
         match self.view() {
-            Some(view) => self.driver.read(request, &view).await,
+            Some(view) => self.driver.read(request, &view, trace).await,
             None => Err(Failure::Busy),
         }
     }

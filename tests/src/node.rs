@@ -177,6 +177,11 @@ impl Node {
         tail(&self.log, LOG_LINES)
     }
 
+    /// Everything it has said so far.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn running(&self) -> &Child {
         self.child.as_ref().expect("only a running node takes signals")
     }

@@ -86,6 +86,37 @@ fn a_stall_of_all_nodes_costs_no_failed_request() {
     assert!(seen.failures.is_empty(), "{} of {}: {:#?}", seen.failures.len(), seen.requests, seen.failures.first());
 }
 
+/// The contract: a context that names a write which no node has that can be reached is a 503, also where the node that has
+/// it hangs, and never a 504.
+#[test]
+fn a_context_that_only_a_hung_node_has_is_not_reached() {
+    let mut cluster = Cluster::start(3);
+    cluster.settled(&[0], "healthy");
+    cluster[0].object("PUT", "ctx", "k").w(3).body("old").send().expect(204);
+    cluster[1].kill();
+    cluster[2].kill();
+    let context = cluster[0].object("PUT", "ctx", "k").w(1).body("new").send().expect(204).context();
+    cluster[0].pause();
+    cluster[1].start();
+    cluster[2].start();
+    let get = |cluster: &Cluster, node: usize| {
+        cluster[node].object("GET", "ctx", "k").r(1).context(&context).header("Rondo-Timeout", "6s").try_send()
+    };
+    eventually(Duration::from_secs(60), "a node that does not wait for the one that hangs", || {
+        let answer = get(&cluster, 1)?;
+        let problem = answer.clone().problem(503);
+        let name = problem["type"].as_str().unwrap_or_default().to_string();
+        holds(name.ends_with(":not-ready") || name.ends_with(":context-not-reached"), || problem.to_string())?;
+        let at_once = answer.took < Duration::from_secs(4);
+        holds(name.ends_with(":context-not-reached") && at_once, || format!("{name} after {:?}", answer.took))
+    });
+    cluster[0].resume();
+    eventually(SOON, "the write that the context names", || {
+        let answer = get(&cluster, 2)?;
+        holds(answer.status == 200 && answer.text() == "new", || answer.text())
+    });
+}
+
 /// Acks as they were said, of three.
 fn acks(answer: &Answer) -> u8 {
     let said = answer.header("Rondo-Acks").and_then(|acks| acks.strip_suffix("/3"));

@@ -79,7 +79,7 @@ fn no_wish_is_ignored() {
     let sloppy = node.object("PUT", "b", "k").header("Rondo-Quorum", "sloppy").body("v").send();
     let problem = named(sloppy, "Rondo-Quorum");
     assert!(problem["type"].as_str().unwrap().ends_with("not-in-this-release"), "{problem}");
-    named(node.object("GET", "b", "k").header("Accept", "multipart/mixed").send(), "Accept");
+    named(node.object("GET", "b", "k").header("If-Match", "\"x\"").send(), "If-Match");
     named(node.get("/v1/kv/b/k?sibling=x"), "sibling");
     for path in ["/v1/watch/b", "/v1/hints", "/v1/transfers", "/v1/repair", "/v1/staleness"] {
         is(node.get(path), 501, "not-in-this-release");

@@ -55,6 +55,7 @@ pub struct Checks {
     pub answers: Vec<(u64, Result<(), Failure>)>,
     begun_at: BTreeMap<u64, Now>,
     pub repairs: u64,
+    pub hedges: u64,
     pub fetches: u64,
     pub forwards: u64,
     pub siblings: u64,

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use check::{Checks, Coordinated};
 use rondo_coordinator::{
-    Action, Actions, CoordinatorOptions, Event, Now, Origin, Read, ReadRequest, ReplicaError, ReplicaReply,
-    ReplicaRequest, ReplicaValue, Write, WriteRequest,
+    Action, Actions, CoordinatorOptions, Event, HedgeBudget, Now, Origin, Read, ReadRequest, ReplicaError,
+    ReplicaReply, ReplicaRequest, ReplicaValue, Write, WriteRequest,
 };
 use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFactor, View};
 use rondo_storage::Key;
@@ -62,10 +62,16 @@ pub struct Node {
     pub hung_since: Now,
     /// Killed at that time; its durable data stays.
     pub dead_since: Option<Now>,
+    /// What it knows of the others' times.
+    pub read_p95: BTreeMap<NodeId, Duration>,
+    pub hedges: HedgeBudget,
+    /// How much longer than others it takes to answer.
+    pub slow_by: Duration,
     /// Commits are durable in the order in which they were queued.
     committed_at: Now,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there are few, and each is made once")]
 enum Machine {
     Write(Write),
     Read(Read),
@@ -138,6 +144,9 @@ impl Sim {
             hung_until: Now::ZERO,
             hung_since: Now::ZERO,
             dead_since: None,
+            read_p95: BTreeMap::new(),
+            hedges: HedgeBudget::default(),
+            slow_by: Duration::ZERO,
             committed_at: Now::ZERO,
         };
         Self {
@@ -175,6 +184,13 @@ impl Sim {
         })
     }
 
+    /// As a node finds out by itself that another answers nobody: some 300 ms late.
+    fn is_silent(&self, of: NodeId) -> bool {
+        let (late, other) = (Duration::from_millis(300), &self.nodes[of.0 as usize - 1]);
+        let hung = other.hung_until > self.now && other.hung_since + late <= self.now;
+        hung || other.dead_since.is_some_and(|since| since + late <= self.now)
+    }
+
     /// The number the next machine will have.
     pub fn next_id(&self) -> u64 {
         self.serial + 1
@@ -190,7 +206,9 @@ impl Sim {
     }
 
     pub fn read(&mut self, node: usize, request: ReadRequest) -> u64 {
-        let (machine, actions) = Read::start(request, &self.view(node), &self.options, self.now);
+        self.nodes[node].hedges.earn();
+        let read_p95 = |of: NodeId| self.nodes[node].read_p95.get(&of).copied();
+        let (machine, actions) = Read::start(request, &self.view(node), read_p95, &self.options, self.now);
         self.run(node, Machine::Read(machine), None, actions)
     }
 
@@ -305,6 +323,11 @@ impl Sim {
                     }
                 }
                 Action::AnswerRead(result) => self.checks.read_answered(id, self.now, result),
+                Action::MayHedge { late } => {
+                    let may = self.nodes[node].hedges.spend() || self.is_silent(late);
+                    self.checks.hedges += u64::from(may);
+                    self.at(self.now, Task::Deliver { machine: id, event: Event::MayHedge(may) });
+                }
                 Action::WakeAt(time) => {
                     self.machines.get_mut(&id).expect("it is running").wake = Some(time);
                     self.at(time, Task::Wake { machine: id });
@@ -392,7 +415,8 @@ impl Sim {
             }
             ReplicaRequest::Read { key, want } => {
                 let value = ReplicaValue::of(self.nodes[node].store.read(&key), want);
-                self.answer(reply_to, ReplicaReply::Value(value));
+                let delay = self.delay() + self.nodes[node].slow_by;
+                self.answer_after(delay, reply_to, ReplicaReply::Value(value));
             }
             ReplicaRequest::List(_) => panic!("no client of the simulation lists"),
             ReplicaRequest::Forward(write) => match write.into_request(self.now - sent_at, self.now) {
@@ -406,8 +430,12 @@ impl Sim {
     }
 
     fn answer(&mut self, send: u64, reply: ReplicaReply) {
+        let delay = self.delay();
+        self.answer_after(delay, send, reply);
+    }
+
+    fn answer_after(&mut self, delay: Duration, send: u64, reply: ReplicaReply) {
         if !self.random.chance(self.faults.loss) {
-            let delay = self.delay();
             self.at(self.now + delay, Task::Reply { send, result: Ok(reply) });
         }
     }

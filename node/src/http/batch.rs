@@ -12,11 +12,13 @@ use http::header::{CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
+use rondo_coordinator::Trace;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::http::admission::{Admitted, BytesHeld};
 use crate::http::body::{self, BodyLimits};
+use crate::http::call::Call;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::{Known, Query};
 use crate::http::stream::{self, NDJSON, Pieces};
@@ -39,6 +41,8 @@ struct Batch {
     /// Names its lines, where the client gave the batch a name.
     idempotency: Option<String>,
     request_id: String,
+    /// Goes with every line's operations to the peers.
+    trace: Option<Arc<Trace>>,
     _admitted: Admitted,
     _held: BytesHeld,
 }
@@ -55,9 +59,10 @@ pub(crate) async fn answer(
     surface: &Arc<Surface>,
     request: Request<Incoming>,
     id: &str,
+    trace: Option<Arc<Trace>>,
 ) -> Result<Response<Body>, Problem> {
     let (parts, mut incoming) = request.into_parts();
-    match Batch::read(surface, &parts, &mut incoming, id).await {
+    match Batch::read(surface, &parts, &mut incoming, id, trace).await {
         Ok(batch) => {
             let (pieces, response) = stream::lines();
             tokio::spawn(batch.run(surface.clone(), pieces));
@@ -73,7 +78,13 @@ pub(crate) async fn answer(
 }
 
 impl Batch {
-    async fn read(surface: &Surface, parts: &Parts, incoming: &mut Incoming, id: &str) -> Result<Self, Problem> {
+    async fn read(
+        surface: &Surface,
+        parts: &Parts,
+        incoming: &mut Incoming,
+        id: &str,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<Self, Problem> {
         if parts.method != Method::POST {
             return Err(objects::not_allowed("POST"));
         }
@@ -91,7 +102,7 @@ impl Batch {
         let mut held = surface.admission().hold();
         let body = body::collect(incoming, limits, &mut held).await?;
         let lines = lines(&body)?;
-        Ok(Self { lines, idempotency, request_id: id.to_owned(), _admitted: admitted, _held: held })
+        Ok(Self { lines, idempotency, request_id: id.to_owned(), trace, _admitted: admitted, _held: held })
     }
 
     /// Some lines at a time, answered in their order. Lines on the same key wait for each other: at the same time they
@@ -108,8 +119,8 @@ impl Batch {
                 }
             }
             let idempotency = self.idempotency.as_ref().map(|batch| format!("{batch}-{index}"));
-            let (surface, id) = (surface.clone(), self.request_id.clone());
-            let answer = tokio::spawn(async move { line::answer(&surface, line, idempotency, &id).await });
+            let (surface, id, mut call) = (surface.clone(), self.request_id.clone(), Call::of(self.trace.clone()));
+            let answer = tokio::spawn(async move { line::answer(&surface, line, idempotency, &id, &mut call).await });
             running.push_back(Running { name, answer });
         }
         while !running.is_empty() {

@@ -38,6 +38,17 @@ pub(crate) enum Operation {
     Other,
 }
 
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        OPERATIONS[self as usize]
+    }
+
+    /// Whether it is about an object: `/v1/kv/`.
+    pub(crate) fn is_of_objects(self) -> bool {
+        matches!(self, Self::Put | Self::Get | Self::Delete | Self::Post)
+    }
+}
+
 const OPERATIONS: [&str; 11] =
     ["put", "get", "delete", "post", "list", "batch", "bucket", "cluster", "local", "probe", "other"];
 
@@ -135,11 +146,6 @@ impl Metrics {
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
         self.register(|registry| registry.register_collector(Box::new(Present { name, help, unit, read })));
-    }
-
-    /// Adds the storage engine's counters.
-    pub fn register_engine(&self, status: impl Fn() -> EngineStatus + Send + Sync + 'static) {
-        self.register(|registry| registry.register_collector(Box::new(EngineCounters { status })));
     }
 
     /// Everything, in the OpenMetrics text format.
@@ -264,10 +270,6 @@ struct Present<F> {
     read: F,
 }
 
-struct EngineCounters<F> {
-    status: F,
-}
-
 impl<F> Debug for Total<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
@@ -277,12 +279,6 @@ impl<F> Debug for Total<F> {
 impl<F> Debug for Present<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
-    }
-}
-
-impl<F> Debug for EngineCounters<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("engine")
     }
 }
 
@@ -298,39 +294,45 @@ impl<F: Fn() -> f64 + Send + Sync + 'static> Collector for Present<F> {
     }
 }
 
-impl<F: Fn() -> EngineStatus + Send + Sync + 'static> Collector for EngineCounters<F> {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let status = (self.status)();
-        for (name, help, value) in [
-            ("engine_batches", "Batches written", status.batches_total),
-            ("engine_groups", "Groups of batches written together", status.groups_total),
-            ("engine_log_written_bytes", "Bytes written to the commit log", status.log_bytes_total),
-            ("engine_fsyncs", "Waits for the disk", status.fsyncs_total),
-            ("engine_flushes", "Memtables written to tables", status.flushes_total),
-            ("engine_compactions", "Merges of tables", status.compactions_total),
-            ("engine_stall_milliseconds", "Time the writer waited for flushes and compactions", status.stall_ms_total),
-        ] {
-            total(&mut encoder, name, help, value)?;
-        }
-        let bytes = Some(&Unit::Bytes);
-        for (name, help, unit, value) in [
-            ("engine_memtable", "Size of the memtables", bytes, status.memtable_bytes),
-            ("engine_log", "Size of the commit log", bytes, status.log_bytes),
-            ("engine_tables", "Size of the tables", bytes, status.table_bytes),
-            ("engine_queued_batches", "Batches waiting for the writer", None, status.queue_len as u64),
-            ("engine_failing", "1 while writes fail", None, u64::from(status.failing)),
-        ] {
-            gauge(&mut encoder, name, help, unit, value as f64)?;
-        }
-        Ok(())
+/// What the storage engine counts.
+pub(crate) fn encode_engine(encoder: &mut DescriptorEncoder<'_>, status: &EngineStatus) -> fmt::Result {
+    for (name, help, value) in [
+        ("engine_batches", "Batches written", status.batches_total),
+        ("engine_groups", "Groups of batches written together", status.groups_total),
+        ("engine_log_written_bytes", "Bytes written to the commit log", status.log_bytes_total),
+        ("engine_fsyncs", "Waits for the disk", status.fsyncs_total),
+        ("engine_flushes", "Memtables written to tables", status.flushes_total),
+        ("engine_compactions", "Merges of tables", status.compactions_total),
+        ("engine_stall_milliseconds", "Time the writer waited for flushes and compactions", status.stall_ms_total),
+    ] {
+        total(encoder, name, help, value)?;
     }
+    let bytes = Some(&Unit::Bytes);
+    for (name, help, unit, value) in [
+        ("engine_memtable", "Size of the memtables", bytes, status.memtable_bytes),
+        ("engine_log", "Size of the commit log", bytes, status.log_bytes),
+        ("engine_tables", "Size of the tables", bytes, status.table_bytes),
+        ("engine_queued_batches", "Batches waiting for the writer", None, status.queue_len as u64),
+        ("engine_failing", "1 while writes fail", None, u64::from(status.failing)),
+    ] {
+        gauge(encoder, name, help, unit, value as f64)?;
+    }
+    Ok(())
 }
 
-fn total(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+/// A number that only grows.
+pub(crate) fn total(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     ConstCounter::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+/// A number that goes up and down.
+pub(crate) fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Option<&Unit>,
+    value: f64,
+) -> fmt::Result {
     ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
 }
 
@@ -373,12 +375,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.register_total("peer_messages", "Messages", || 7);
         metrics.register_gauge("disk_available", "Free", Some(Unit::Bytes), || 5.0);
-        metrics.register_engine(|| EngineStatus { fsyncs_total: 3, failing: true, ..EngineStatus::default() });
         let text = metrics.render();
-        for line in ["rondo_peer_messages_total 7", "rondo_disk_available_bytes 5.0", "rondo_engine_fsyncs_total 3"] {
+        for line in ["rondo_peer_messages_total 7", "rondo_disk_available_bytes 5.0"] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
-        assert!(text.contains("rondo_engine_failing 1"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use rondo_storage::Key;
 use rondo_storage::versions::{CausalContext, ContextTokens, ETag};
 use tokio::time::Instant;
 
+use crate::http::call::Call;
 use crate::http::params::{Choices, RondoHeaders};
 use crate::http::path::{self, Named};
 use crate::http::problem::{Kind, Problem};
@@ -67,6 +68,13 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// How long ago it was asked for.
+    pub(crate) fn took(&self, surface: &Surface) -> Duration {
+        (surface.service().now() + self.choices.timeout).saturating_sub(self.deadline)
+    }
+}
+
 fn opened(tokens: &ContextTokens, key: &Key, token: &str) -> Result<CausalContext, Problem> {
     tokens.open(key, token).map_err(|error| {
         let shown: String = token.chars().take(100).collect();
@@ -76,18 +84,18 @@ fn opened(tokens: &ContextTokens, key: &Key, token: &str) -> Result<CausalContex
 }
 
 /// Everything under `/v1/kv/`; `rest` is what follows.
-pub(crate) async fn answer(surface: &Surface, parts: Parts, mut incoming: Incoming) -> Answer {
+pub(crate) async fn answer(surface: &Surface, parts: Parts, mut incoming: Incoming, call: &mut Call) -> Answer {
     let rest = parts.uri.path().strip_prefix(super::surface::OBJECTS).unwrap_or_default();
     let answer = match path::parse(rest) {
         Err(problem) => Err(problem),
         Ok(Named::Bucket(bucket)) => match parts.method {
-            Method::POST => objects_put::post(surface, &bucket, &parts, &mut incoming).await,
+            Method::POST => objects_put::post(surface, &bucket, &parts, &mut incoming, call).await,
             _ => Err(not_allowed("GET, HEAD, POST")),
         },
         Ok(Named::Object(key)) => match parts.method {
-            Method::GET | Method::HEAD => objects_get::get(surface, key, &parts).await,
-            Method::PUT => objects_put::put(surface, key, &parts, &mut incoming).await,
-            Method::DELETE => objects_delete::delete(surface, key, &parts).await,
+            Method::GET | Method::HEAD => objects_get::get(surface, key, &parts, call).await,
+            Method::PUT => objects_put::put(surface, key, &parts, &mut incoming, call).await,
+            Method::DELETE => objects_delete::delete(surface, key, &parts, call).await,
             _ => Err(not_allowed("GET, HEAD, PUT, DELETE")),
         },
     };

@@ -1,31 +1,34 @@
 //! GET and HEAD.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
-use jiff::fmt::rfc2822::DateTimePrinter;
 use rondo_coordinator::ReadAnswer;
 use rondo_coordinator::get::ReadRequest;
 use rondo_storage::Key;
-use rondo_storage::versions::{ETag, Object, Sibling};
+use rondo_storage::versions::{CausalContext, ETag, Object, Sibling};
 use smallvec::SmallVec;
 
-use crate::http::objects::{self, Answer, Asked, CONTEXT, DELETED, EXPIRES, SIBLINGS};
-use crate::http::params::{self, Shape};
+use crate::http::call::Call;
+use crate::http::described::{describe, say_times};
+use crate::http::multipart::{self, Multipart};
+use crate::http::objects::{self, Answer, Asked, CONTEXT, DELETED, SIBLINGS};
+use crate::http::params;
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::{Known, Query};
+use crate::http::shape::{Form, Shape};
 use crate::http::siblings;
 use crate::http::surface::Surface;
 
 const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "siblings", "sibling"], flags: &[] };
 
 /// `GET | HEAD /v1/kv/{bucket}/{key...}`
-pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts) -> Answer {
+pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts, call: &mut Call) -> Answer {
     let _admitted = surface.admission().admit()?;
     let query = Query::parse(parts.uri.query(), &KNOWN)?;
-    let shape = params::shape(&parts.headers, &query)?;
+    let shape = Shape::read(&parts.headers, &query)?;
     refuse_if_match(&parts.headers)?;
     params::refuse_metadata(&parts.headers)?;
     let known = Unchanged::read(&parts.headers)?;
@@ -37,53 +40,103 @@ pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts) -> Answer {
         at_least: asked.context.clone(),
         deadline: asked.deadline,
     };
-    let read = surface.service().read(request).await;
+    let read = surface.service().read(request, call.trace.clone()).await;
+    call.quorum = Some(asked.took(surface));
+    call.store = read.as_ref().ok().and_then(|read| read.store);
     let read = read.map_err(|failure| objects::failed(failure, &asked, objects::Write::No))?;
-    answer(&asked, &read, surface.service().wall_us(), shape, &known)
+    answer(&asked, &read, surface.service().wall_us(), &shape, &known)
 }
 
-/// A condition that reads do not have.
+/// A condition of writes: a reader that has a version already says so with `If-None-Match`.
 fn refuse_if_match(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(IF_MATCH) {
-        Some(value) => Err(Problem::later("If-Match", &String::from_utf8_lossy(value.as_bytes()))),
+        Some(value) => {
+            Err(Problem::parameter("If-Match", &String::from_utf8_lossy(value.as_bytes()), "on PUT and DELETE only"))
+        }
         None => Ok(()),
     }
 }
 
-fn answer(asked: &Asked, read: &ReadAnswer, now_us: u64, shape: Shape, known: &Unchanged<'_>) -> Answer {
+fn answer(asked: &Asked, read: &ReadAnswer, now_us: u64, shape: &Shape, known: &Unchanged<'_>) -> Answer {
     let live: SmallVec<[&Sibling; 4]> = read.object.shown(now_us, asked.bucket.conflict).collect();
     let Some(etag) = ETag::of(live.iter().map(|sibling| sibling.dot)) else {
         return Err(missing(asked, read));
     };
-    let token = asked.tokens.seal(&asked.key, &read.object.context);
-    let mut response = match (shape, live.as_slice()) {
-        (Shape::Value, [one]) => value(one, known.is(etag.as_str())),
-        (Shape::Siblings, all) => list(&token, all, known.is(etag.as_str())),
-        (Shape::Value, several) => return Err(conflict(&etag, token, several, read)),
+    let token = |context: &CausalContext| asked.tokens.seal(&asked.key, context);
+    let (etag, response, token) = match (shape, live.as_slice()) {
+        (Shape::Version(wanted), several) => {
+            let one = named(wanted, several).ok_or_else(|| no_such_version(wanted, several, read))?;
+            let context = if several.len() == 1 { read.object.context.clone() } else { covering(one) };
+            (wanted.clone(), value(one, known.is(wanted.as_str())), token(&context))
+        }
+        (Shape::Value(_), [one]) => {
+            let response = value(one, known.is(etag.as_str()));
+            (etag, response, token(&read.object.context))
+        }
+        (Shape::Value(None), several) => {
+            return Err(conflict(&etag, token(&read.object.context), several, read));
+        }
+        (Shape::List(form) | Shape::Value(Some(form)), all) => {
+            let token = token(&read.object.context);
+            let response = if known.is(etag.as_str()) { not_modified() } else { list(*form, &etag, &token, all) };
+            (etag, response, token)
+        }
     };
-    if live.len() > 1 {
-        response.headers_mut().insert(SIBLINGS, HeaderValue::from(live.len()));
+    Ok(finished(response, &etag, token, live.len(), read))
+}
+
+/// What all successes have.
+fn finished(
+    mut response: Response<Full<Bytes>>,
+    etag: &ETag,
+    token: String,
+    versions: usize,
+    read: &ReadAnswer,
+) -> Response<Full<Bytes>> {
+    if versions > 1 {
+        response.headers_mut().insert(SIBLINGS, HeaderValue::from(versions));
     }
     objects::counted(&mut response, read.acks, read.n);
     response.headers_mut().extend([objects::quoted(etag.as_str())]);
     response.headers_mut().insert(CONTEXT, objects::header_text(token));
-    Ok(response)
+    response
+}
+
+fn named<'a>(wanted: &ETag, live: &[&'a Sibling]) -> Option<&'a Sibling> {
+    live.iter().copied().find(|sibling| ETag::of([sibling.dot]).as_ref() == Some(wanted))
+}
+
+/// Of one among several: a client that writes with this replaces the version it has seen and none of the others.
+fn covering(sibling: &Sibling) -> CausalContext {
+    let mut context = CausalContext::default();
+    context.insert(sibling.dot);
+    context
+}
+
+fn no_such_version(wanted: &ETag, live: &[&Sibling], read: &ReadAnswer) -> Problem {
+    let names: Vec<String> = live.iter().take(NAMED_MAX).map(|sibling| siblings::etag(sibling)).collect();
+    let more = if live.len() > NAMED_MAX { ", …" } else { "" };
+    let detail = format!("{wanted} is not among the {} versions of this key", live.len());
+    let allowed = format!("{}{more}", names.join(", "));
+    counted(Problem::new(Kind::NoSuchVersion, detail).naming("sibling", wanted.as_str()).allowing(allowed), read)
+}
+
+/// Most versions that an error names.
+const NAMED_MAX: usize = 10;
+
+fn counted(problem: Problem, read: &ReadAnswer) -> Problem {
+    let acks = objects::acks(read.acks, read.n);
+    problem.header(objects::ACKS, acks).header(objects::QUORUM, HeaderValue::from_static("strict"))
 }
 
 /// 404; with a context where a delete is remembered, so that a new value can say what it follows.
 fn missing(asked: &Asked, read: &ReadAnswer) -> Problem {
-    let counted = |problem: Problem| {
-        let acks = objects::acks(read.acks, read.n);
-        problem.header(objects::ACKS, acks).header(objects::QUORUM, HeaderValue::from_static("strict"))
-    };
     if read.object == Object::default() {
-        return counted(Problem::new(
-            Kind::NoSuchKey,
-            "nothing was ever stored under this key, or nothing is left of it",
-        ));
+        let problem = Problem::new(Kind::NoSuchKey, "nothing was ever stored under this key, or nothing is left of it");
+        return counted(problem, read);
     }
     let token = asked.tokens.seal(&asked.key, &read.object.context);
-    counted(Problem::new(Kind::Deleted, "the value was deleted or has expired"))
+    counted(Problem::new(Kind::Deleted, "the value was deleted or has expired"), read)
         .header(DELETED, HeaderValue::from_static("true"))
         .header(CONTEXT, objects::header_text(token))
 }
@@ -93,48 +146,39 @@ fn conflict(etag: &ETag, token: String, live: &[&Sibling], read: &ReadAnswer) ->
     let members = siblings::list_members(&token, live.iter().copied());
     let detail = format!("{} versions were written concurrently; PUT one value with this context", live.len());
     let (name, value) = objects::quoted(etag.as_str());
-    Problem::new(Kind::Siblings, detail)
-        .raw_members(&members)
+    counted(Problem::new(Kind::Siblings, detail).raw_members(&members), read)
         .header(name, value)
         .header(SIBLINGS, HeaderValue::from(live.len()))
         .header(CONTEXT, objects::header_text(token))
-        .header(objects::ACKS, objects::acks(read.acks, read.n))
-        .header(objects::QUORUM, HeaderValue::from_static("strict"))
 }
 
-fn list(token: &str, live: &[&Sibling], unchanged: bool) -> Response<Full<Bytes>> {
-    if unchanged {
-        return not_modified();
-    }
-    let mut response = Response::new(Full::new(siblings::list(token, live.iter().copied())));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(params::SIBLINGS_TYPE));
+fn list(form: Form, etag: &ETag, token: &str, live: &[&Sibling]) -> Response<Full<Bytes>> {
+    let (content_type, body) = match form {
+        Form::Json => (HeaderValue::from_static(siblings::LIST_TYPE), siblings::list(token, live.iter().copied())),
+        Form::Multipart => {
+            let Multipart { content_type, body } = multipart::list(etag, live);
+            (objects::header_text(content_type), body)
+        }
+    };
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
 }
 
+/// Room for every header of a usual answer, so that the map does not grow on the way.
+const HEADERS_USUAL: usize = 12;
+
 /// One version as it was stored, or 304.
 pub(crate) fn value(sibling: &Sibling, unchanged: bool) -> Response<Full<Bytes>> {
-    let metadata = &sibling.metadata;
     let mut response = match &sibling.value {
         Some(value) if !unchanged => Response::new(Full::new(value.clone())),
         _ => not_modified(),
     };
     let headers = response.headers_mut();
-    if !unchanged {
-        headers.insert(CONTENT_TYPE, stored(&metadata.content_type, siblings::DEFAULT_TYPE));
-        if !metadata.content_encoding.is_empty() {
-            headers.insert(CONTENT_ENCODING, stored(&metadata.content_encoding, "identity"));
-        }
-        for (name, value) in &metadata.user {
-            let name = HeaderName::from_bytes(&[b"rondo-meta-", &name[..]].concat());
-            // Names and values were headers when they came; a disk can only lose them whole.
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-                headers.append(name, value);
-            }
-        }
-    }
-    headers.insert(LAST_MODIFIED, http_date(metadata.modified_us));
-    if metadata.expires_us != 0 {
-        headers.insert(EXPIRES, objects::header_text(siblings::rfc3339(metadata.expires_us)));
+    headers.reserve(HEADERS_USUAL);
+    match unchanged {
+        true => say_times(headers, sibling),
+        false => describe(headers, sibling),
     }
     response
 }
@@ -143,19 +187,6 @@ fn not_modified() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response
-}
-
-/// A header's value as it was stored.
-fn stored(value: &Bytes, default: &'static str) -> HeaderValue {
-    match value.is_empty() {
-        true => HeaderValue::from_static(default),
-        false => HeaderValue::from_maybe_shared(value.clone()).unwrap_or(HeaderValue::from_static(default)),
-    }
-}
-
-fn http_date(us: u64) -> HeaderValue {
-    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&siblings::timestamp(us));
-    text.map_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"), objects::header_text)
 }
 
 /// `If-None-Match`: what the client has already.
@@ -213,31 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_those_of_http() {
-        assert_eq!(http_date(784_111_777_000_000), "Sun, 06 Nov 1994 08:49:37 GMT");
-    }
-
-    #[test]
-    fn a_value_goes_out_as_it_was_stored() {
+    fn what_the_client_has_is_not_sent_again() {
         use rondo_storage::versions::{ActorId, Dot, Metadata};
-        let metadata = Metadata {
-            content_type: Bytes::from_static(b"text/x"),
-            content_encoding: Bytes::from_static(b"br"),
-            user: SmallVec::from_vec(vec![(Bytes::from_static(b"a"), Bytes::from_static(b"1\xff"))]),
-            expires_us: 1_000_000,
-            ..Metadata::default()
-        };
         let dot = Dot { actor: ActorId(1), counter: 1 };
-        let sibling = Sibling { dot, value: Some(Bytes::from_static(b"v")), metadata };
-        let response = value(&sibling, false);
-        let header = |name: &str| response.headers()[name].as_bytes().to_vec();
-        assert_eq!((header("content-type"), header("content-encoding")), (b"text/x".to_vec(), b"br".to_vec()));
-        assert_eq!(
-            (header("rondo-meta-a"), header("rondo-expires")),
-            (b"1\xff".to_vec(), b"1970-01-01T00:00:01Z".to_vec())
-        );
-        let bare = Sibling { metadata: Metadata::default(), ..sibling };
-        assert_eq!(value(&bare, false).headers()[CONTENT_TYPE], siblings::DEFAULT_TYPE);
-        assert_eq!(value(&bare, true).status(), StatusCode::NOT_MODIFIED);
+        let sibling = Sibling { dot, value: Some(Bytes::from_static(b"v")), metadata: Metadata::default() };
+        assert_eq!(value(&sibling, false).headers()[CONTENT_TYPE], siblings::DEFAULT_TYPE);
+        let unchanged = value(&sibling, true);
+        assert_eq!(unchanged.status(), StatusCode::NOT_MODIFIED);
+        assert!(!unchanged.headers().contains_key(CONTENT_TYPE) && unchanged.headers().contains_key("last-modified"));
     }
 }

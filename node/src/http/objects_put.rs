@@ -16,6 +16,7 @@ use rondo_storage::versions::{ETag, Metadata, Sibling};
 use smallvec::SmallVec;
 
 use crate::http::body::{self, BodyLimits, Upload};
+use crate::http::call::Call;
 use crate::http::conditions::{self, PREFERENCE_APPLIED, REPRESENTATION, Returns};
 use crate::http::objects::{self, Answer, Asked, CONTEXT, SIBLINGS};
 use crate::http::objects_get;
@@ -34,9 +35,15 @@ const META_BYTES_MAX: usize = 4 << 10;
 const TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// `PUT /v1/kv/{bucket}/{key...}`
-pub(crate) async fn put<B: Upload>(surface: &Surface, key: Key, parts: &Parts, incoming: &mut B) -> Answer {
+pub(crate) async fn put<B: Upload>(
+    surface: &Surface,
+    key: Key,
+    parts: &Parts,
+    incoming: &mut B,
+    call: &mut Call,
+) -> Answer {
     let condition = conditions::of_put(&parts.headers)?;
-    let put = write(surface, key, parts, incoming, condition).await?;
+    let put = write(surface, key, parts, incoming, condition, call).await?;
     let (code, response) = match &put.representation {
         Some(stored) => (StatusCode::OK, represented(stored)),
         None => (StatusCode::NO_CONTENT, empty()),
@@ -45,11 +52,17 @@ pub(crate) async fn put<B: Upload>(surface: &Surface, key: Key, parts: &Parts, i
 }
 
 /// `POST /v1/kv/{bucket}`: keys begin with the time, so that they list in the order of their making.
-pub(crate) async fn post(surface: &Surface, bucket: &str, parts: &Parts, incoming: &mut Incoming) -> Answer {
+pub(crate) async fn post(
+    surface: &Surface,
+    bucket: &str,
+    parts: &Parts,
+    incoming: &mut Incoming,
+    call: &mut Call,
+) -> Answer {
     let chosen = format!("{:014x}{:016x}", surface.service().wall_us(), surface.ids().number());
     let key = Key::new(bucket, &chosen).map_err(path::refused)?;
     conditions::refuse_any(&parts.headers)?;
-    let put = write(surface, key, parts, incoming, None).await?;
+    let put = write(surface, key, parts, incoming, None, call).await?;
     let response = put.representation.as_ref().map_or_else(empty, represented);
     let mut response = answer(StatusCode::CREATED, response, &put);
     let location = format!("{}{bucket}/{chosen}", super::surface::OBJECTS);
@@ -71,6 +84,7 @@ async fn write<B: Upload>(
     parts: &Parts,
     incoming: &mut B,
     condition: Option<Condition>,
+    call: &mut Call,
 ) -> Result<Put, Problem> {
     let _admitted = surface.admission().admit()?;
     let query = Query::parse(parts.uri.query(), &KNOWN)?;
@@ -82,9 +96,11 @@ async fn write<B: Upload>(
         deadline: asked.deadline_at,
         stall: surface.limits().body_stall(),
     };
-    let value = body::collect(incoming, limits, &mut held).await?;
+    let value = body::collect(incoming, limits, &mut held).await;
+    call.body = Some(asked.took(surface));
+    let value = value?;
     let wanted = (Returns::read(&parts.headers) == Returns::Representation).then(|| (value.clone(), metadata.clone()));
-    let written = carry_out(surface, &asked, Writing { value: Some(value), metadata, condition }).await?;
+    let written = carry_out(surface, &asked, Writing { value: Some(value), metadata, condition }, call).await?;
     let representation = wanted.map(|(value, metadata)| stored(value, metadata, &written));
     Ok(Put { asked, written, representation })
 }
@@ -103,7 +119,12 @@ pub(crate) struct Writing {
 }
 
 /// Hands a write or (without a value) a delete to the coordinator.
-pub(crate) async fn carry_out(surface: &Surface, asked: &Asked, writing: Writing) -> Result<WriteAnswer, Problem> {
+pub(crate) async fn carry_out(
+    surface: &Surface,
+    asked: &Asked,
+    writing: Writing,
+    call: &mut Call,
+) -> Result<WriteAnswer, Problem> {
     let Writing { value, mut metadata, condition } = writing;
     let bucket = &asked.bucket;
     metadata.write_id = asked.write_id.map_or(0, NonZeroU64::get);
@@ -126,7 +147,9 @@ pub(crate) async fn carry_out(surface: &Surface, asked: &Asked, writing: Writing
         deadline: asked.deadline,
         origin: Origin::Client { write_id: asked.write_id.unwrap_or_else(|| surface.ids().write_id()) },
     };
-    let written = surface.service().write(request).await;
+    let before = asked.took(surface);
+    let written = surface.service().write(request, call.trace.clone()).await;
+    call.quorum = Some(asked.took(surface).saturating_sub(before));
     written.map_err(|failure| objects::failed(failure, asked, objects::Write::Yes))
 }
 

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use http::header::{ACCEPT, HeaderName};
+use http::header::HeaderName;
 use rondo_coordinator::{Bucket, QuorumChoice, Use};
 use rondo_storage::store::{Ttl, TtlError};
 
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::Query;
 use rondo_config::HttpLimits;
-
-/// Content type of a list of siblings.
-pub(crate) const SIBLINGS_TYPE: &str = "application/vnd.rondo.siblings+json";
 
 /// `Rondo-…` headers as they were sent, without `Rondo-Meta-…`. Empty ones count as absent.
 #[derive(Debug, Default)]
@@ -191,38 +188,6 @@ pub(crate) fn refuse_metadata(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// What a reader wants to see of a key's versions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// The value; several versions are a conflict.
-    Value,
-    /// The list, of any length.
-    Siblings,
-}
-
-/// Reads `?siblings=json`, `?sibling=` and `Accept`.
-pub(crate) fn shape(headers: &HeaderMap, query: &Query<'_>) -> Result<Shape, Problem> {
-    if let Some(etag) = query.get("sibling") {
-        return Err(Problem::later("sibling", etag));
-    }
-    let mut shape = match query.get("siblings") {
-        None => Shape::Value,
-        Some("json") => Shape::Siblings,
-        Some(other) => return Err(Problem::parameter("siblings", other, "json")),
-    };
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    for media in accepted.flat_map(|value| value.split(',')) {
-        let essence = media.split(';').next().unwrap_or_default().trim();
-        if essence.eq_ignore_ascii_case("multipart/mixed") {
-            return Err(Problem::later("Accept", essence));
-        }
-        if essence.eq_ignore_ascii_case(SIBLINGS_TYPE) {
-            shape = Shape::Siblings;
-        }
-    }
-    Ok(shape)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,19 +294,5 @@ mod tests {
             "Rondo-Ttl"
         );
         assert_eq!(refused(refuse_metadata(&headers(&[("rondo-meta-x", "1")])))["parameter"], "Rondo-Meta-X");
-    }
-
-    #[test]
-    fn the_list_of_siblings_is_asked_for_in_two_ways() {
-        let shape_of = |pairs: &[_], query| shape(&headers(pairs), &Query::parse(Some(query), &KNOWN).unwrap());
-        assert_eq!(shape_of(&[("accept", "*/*")], "").unwrap(), Shape::Value);
-        assert_eq!(
-            shape_of(&[("accept", "text/plain, Application/vnd.rondo.siblings+json;q=1")], "").unwrap(),
-            Shape::Siblings
-        );
-        assert_eq!(shape_of(&[], "siblings=json").unwrap(), Shape::Siblings);
-        assert_eq!(refused(shape_of(&[], "siblings=xml"))["parameter"], "siblings");
-        assert_eq!(refused(shape_of(&[], "sibling=1-1"))["parameter"], "sibling");
-        assert_eq!(refused(shape_of(&[("accept", "multipart/mixed")], ""))["parameter"], "Accept");
     }
 }

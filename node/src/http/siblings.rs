@@ -11,6 +11,8 @@ use rondo_storage::versions::{ETag, Metadata, Sibling};
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+/// Content type of a list.
+pub(crate) const LIST_TYPE: &str = "application/vnd.rondo.siblings+json";
 /// What a value without a content type is.
 pub(crate) const DEFAULT_TYPE: &str = "application/octet-stream";
 

@@ -6,10 +6,10 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use rondo_config::HttpLimits;
 use rondo_ring::View;
 use rondo_storage::versions::ContextTokens;
@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use crate::http::admission::Admission;
+use crate::http::call::Call;
 use crate::http::metrics::{Metrics, Operation, Shard};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
+use crate::http::trace::TraceParent;
 use crate::http::{batch, buckets, cluster, health, listing, local, objects, openapi, path, ring, welcome};
 use crate::service::{Readiness, Service};
 
@@ -28,6 +30,7 @@ use crate::service::{Readiness, Service};
 pub(crate) const OBJECTS: &str = "/v1/kv/";
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// A body of an answer: of the fast path, or of the router.
 pub(crate) type Body = Either<Full<Bytes>, axum::body::Body>;
@@ -127,15 +130,23 @@ impl Http {
     /// Answers one request.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
-        let id = self.surface.ids.name_of(request.headers());
+        let parent = TraceParent::read(request.headers());
+        let id = self.surface.ids.name_of(request.headers(), parent);
+        let mut call = Call::new(parent, &id);
         let operation = operation(request.method(), request.uri().path());
-        let mut response = self.routed(request, &id).await;
+        let mut response = self.routed(request, &id, &mut call).await;
+        let took = began.elapsed();
+        if operation.is_of_objects() {
+            let status = response.status().as_u16();
+            tracing::debug!(request_id = id, trace = call.trace_text(), operation = operation.name(), status, ?took);
+            response.headers_mut().insert(SERVER_TIMING, call.server_timing(took));
+        }
         response.headers_mut().insert(X_REQUEST_ID, objects::header_text(id));
-        self.shard.record(operation, response.status().as_u16(), began.elapsed());
+        self.shard.record(operation, response.status().as_u16(), took);
         response
     }
 
-    async fn routed(&self, request: Request<Incoming>, id: &str) -> Response<Body> {
+    async fn routed(&self, request: Request<Incoming>, id: &str, call: &mut Call) -> Response<Body> {
         if let Err(problem) = check_host(request.headers()) {
             return problem.respond(id).map(Either::Left);
         }
@@ -144,11 +155,16 @@ impl Http {
                 return self.listed(request, id).await.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
             }
             let (parts, incoming) = request.into_parts();
-            let answer = objects::answer(&self.surface, parts, incoming).await;
-            return answer.unwrap_or_else(|problem| problem.respond(id)).map(Either::Left);
+            let head = parts.method == Method::HEAD;
+            let answer = objects::answer(&self.surface, parts, incoming, call).await;
+            let mut response = answer.unwrap_or_else(|problem| problem.respond(id));
+            if head {
+                say_length(&mut response);
+            }
+            return response.map(Either::Left);
         }
         if request.uri().path() == batch::PATH {
-            let answer = batch::answer(&self.surface, request, id).await;
+            let answer = batch::answer(&self.surface, request, id, call.trace.clone()).await;
             return answer.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
         }
         let mut response = match self.router.clone().oneshot(request).await {
@@ -190,6 +206,13 @@ fn routes() -> [Route; 12] {
         Route("/v1/local/{bucket}/", READ, get(local::read)),
         Route("/v1/local/{bucket}/{*key}", READ, get(local::read)),
     ]
+}
+
+/// hyper says no length of an empty body in answer to HEAD, where GET says 0.
+fn say_length(response: &mut Response<Full<Bytes>>) {
+    if response.status() != StatusCode::NOT_MODIFIED && response.body().is_end_stream() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
 
 fn router() -> Router<Arc<Surface>> {

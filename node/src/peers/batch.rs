@@ -5,8 +5,9 @@
 
 use bytes::{Buf, BufMut, Bytes};
 use rondo_coordinator::message::Refusal;
-use rondo_coordinator::{ReplicaError, ReplicaReply, ReplicaRequest};
+use rondo_coordinator::{ReplicaError, ReplicaReply, ReplicaRequest, Trace};
 use rondo_ring::Epoch;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -19,6 +20,8 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 1 + 8 + 4;
 /// Remaining time, length.
 const FRAME_HEAD_BYTES: usize = 4 + 4;
+/// In a frame's length: a trace stands before the operation. An operation is far shorter than this.
+const TRACED: u32 = 1 << 31;
 
 /// An operation that waits or is in flight.
 pub(super) struct Op {
@@ -31,6 +34,8 @@ pub(super) struct Op {
 
 /// Operations that will be one request.
 pub(super) struct Batch {
+    /// When its first operation was queued.
+    since: Instant,
     bytes: Vec<u8>,
     pub(super) ops: Vec<Op>,
 }
@@ -39,16 +44,24 @@ impl Batch {
     pub(super) fn new(capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + capacity);
         bytes.resize(HEAD_BYTES, 0);
-        Self { bytes, ops: Vec::new() }
+        Self { since: Instant::now(), bytes, ops: Vec::new() }
     }
 
     /// Appends an operation; the length of its frame.
-    pub(super) fn push(&mut self, request: &ReplicaRequest, deadline: Instant, reply: Reply) -> usize {
+    pub(super) fn push(
+        &mut self,
+        request: &ReplicaRequest,
+        trace: Option<&Trace>,
+        deadline: Instant,
+        reply: Reply,
+    ) -> usize {
         let at = self.bytes.len();
         self.bytes.resize(at + FRAME_HEAD_BYTES, 0);
+        trace.inspect(|trace| trace.encode_into(&mut self.bytes));
         request.encode_into(&mut self.bytes);
         let len = (self.bytes.len() - at - FRAME_HEAD_BYTES) as u32;
-        self.bytes[at + 4..at + 8].copy_from_slice(&len.to_le_bytes());
+        let traced = if trace.is_some() { TRACED } else { 0 };
+        self.bytes[at + 4..at + 8].copy_from_slice(&(len | traced).to_le_bytes());
         self.ops.push(Op { at, deadline, reply: Some(reply) });
         self.bytes.len() - at
     }
@@ -83,7 +96,7 @@ impl Batch {
         self.bytes[0] = VERSION;
         self.bytes[1..9].copy_from_slice(&epoch.0.to_le_bytes());
         self.bytes[9..13].copy_from_slice(&(self.ops.len() as u32).to_le_bytes());
-        (Sealed { bytes: self.bytes.into(), ops: self.ops }, late)
+        (Sealed { since: self.since, bytes: self.bytes.into(), ops: self.ops }, late)
     }
 
     fn drop_late(&mut self, now: Instant) -> Vec<Reply> {
@@ -91,7 +104,7 @@ impl Batch {
             return Vec::new();
         }
         let mut late = Vec::new();
-        let mut kept = Self::new(self.bytes.len());
+        let mut kept = Self { since: self.since, ..Self::new(self.bytes.len()) };
         let ends: Vec<usize> = self.ops.iter().skip(1).map(|op| op.at).chain([self.bytes.len()]).collect();
         for (op, end) in std::mem::take(&mut self.ops).into_iter().zip(ends) {
             if op.deadline > now && op.reply.is_some() {
@@ -107,6 +120,7 @@ impl Batch {
 
 /// A batch as it travels.
 pub(super) struct Sealed {
+    pub(super) since: Instant,
     pub(super) bytes: Bytes,
     pub(super) ops: Vec<Op>,
 }
@@ -114,7 +128,7 @@ pub(super) struct Sealed {
 impl Sealed {
     /// Back into the queue: it did not leave.
     pub(super) fn unseal(self) -> Batch {
-        Batch { bytes: self.bytes.into(), ops: self.ops }
+        Batch { since: self.since, bytes: self.bytes.into(), ops: self.ops }
     }
 }
 
@@ -128,6 +142,7 @@ const SHORT: BatchError = BatchError("cut short");
 /// One operation as received. `None` where its frame is whole and its content is not understood.
 pub(super) struct Received {
     pub(super) remaining: Duration,
+    pub(super) trace: Option<Arc<Trace>>,
     pub(super) request: Option<ReplicaRequest>,
 }
 
@@ -139,12 +154,19 @@ pub(super) fn decode_request(mut input: Bytes) -> Result<(Epoch, Vec<Received>),
     let mut ops = Vec::with_capacity(count);
     for _ in 0..count {
         let remaining = Duration::from_millis(input.try_get_u32_le().map_err(|_| SHORT)?.into());
-        let mut frame = take_frame(&mut input)?;
-        let request = ReplicaRequest::decode(&mut frame).ok().filter(|_| frame.is_empty());
-        ops.push(Received { remaining, request });
+        let len = input.try_get_u32_le().map_err(|_| SHORT)?;
+        let frame = take_frame(&mut input, len & !TRACED)?;
+        let (trace, request) = understood(frame, len & TRACED != 0).unzip();
+        ops.push(Received { remaining, trace: trace.flatten(), request });
     }
     end(&input)?;
     Ok((epoch, ops))
+}
+
+fn understood(mut frame: Bytes, traced: bool) -> Option<(Option<Arc<Trace>>, ReplicaRequest)> {
+    let trace = if traced { Some(Arc::new(Trace::decode(&mut frame).ok()?)) } else { None };
+    let request = ReplicaRequest::decode(&mut frame).ok()?;
+    frame.is_empty().then_some((trace, request))
 }
 
 /// How a result is told, besides `Ok`.
@@ -194,7 +216,8 @@ pub(super) fn decode_replies(mut input: Bytes, ops: usize) -> Result<Vec<OpResul
     let mut results = Vec::with_capacity(ops);
     for _ in 0..ops {
         let status = input.try_get_u8().map_err(|_| SHORT)?;
-        let mut frame = take_frame(&mut input)?;
+        let len = input.try_get_u32_le().map_err(|_| SHORT)?;
+        let mut frame = take_frame(&mut input, len)?;
         results.push(match status {
             STATUS_REPLY => ReplicaReply::decode(&mut frame).map_err(|_| ReplicaError::Lost),
             STATUS_NOT_BEGUN => Err(ReplicaError::NotSent),
@@ -222,8 +245,8 @@ fn take_count(input: &mut Bytes) -> Result<usize, BatchError> {
     }
 }
 
-fn take_frame(input: &mut Bytes) -> Result<Bytes, BatchError> {
-    let len = input.try_get_u32_le().map_err(|_| SHORT)? as usize;
+fn take_frame(input: &mut Bytes, len: u32) -> Result<Bytes, BatchError> {
+    let len = len as usize;
     if len > input.len() { Err(SHORT) } else { Ok(input.split_to(len)) }
 }
 
@@ -256,7 +279,7 @@ mod tests {
     fn batch_of(deadlines: impl IntoIterator<Item = Instant>) -> Batch {
         let mut batch = Batch::new(0);
         for (number, deadline) in deadlines.into_iter().enumerate() {
-            batch.push(&read(number), deadline, Reply::new(Box::new(|_| ())));
+            batch.push(&read(number), None, deadline, Reply::new(Box::new(|_| ())));
         }
         batch
     }
@@ -326,6 +349,21 @@ mod tests {
         bytes[HEAD_BYTES + FRAME_HEAD_BYTES] = 0xff;
         let (_, ops) = decode_request(bytes.into()).unwrap();
         assert!(ops[0].request.is_none() && ops[1].request.is_some());
+    }
+
+    #[test]
+    fn a_trace_travels_with_its_operation_and_costs_the_others_nothing() {
+        let later = Instant::now() + Duration::from_secs(9);
+        let trace = Trace { trace_id: 7, parent_id: 8, flags: 1, request_id: "order-7".into() };
+        let mut batch = Batch::new(0);
+        let sizes =
+            [None, Some(&trace), None].map(|trace| batch.push(&read(1), trace, later, Reply::new(Box::new(|_| ()))));
+        assert_eq!((sizes[0], sizes[1]), (sizes[2], sizes[0] + 16 + 8 + 1 + 1 + 7));
+        let (sealed, _) = batch.seal(Epoch(1), Instant::now());
+        let (_, ops) = decode_request(sealed.bytes).unwrap();
+        let traces: Vec<_> = ops.iter().map(|op| op.trace.as_deref()).collect();
+        assert_eq!(traces, [None, Some(&trace), None]);
+        assert!(ops.iter().all(|op| op.request.is_some()));
     }
 
     proptest! {

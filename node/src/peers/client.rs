@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rondo_coordinator::{Now, ReplicaError, ReplicaRequest, Replicas, ReplyTo};
+use rondo_coordinator::{Now, ReplicaError, ReplicaRequest, Replicas, ReplyTo, Trace};
 use rondo_ring::NodeId;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -124,11 +124,19 @@ impl Peers {
 
     /// Sends over a lane of the caller's choice: [`Lane::Background`] for repair. Same promises as
     /// [`Replicas::send`].
-    pub fn send_on(&self, lane: Lane, to: NodeId, request: &ReplicaRequest, deadline: Now, reply: ReplyTo) {
+    pub fn send_on(
+        &self,
+        lane: Lane,
+        to: NodeId,
+        request: &ReplicaRequest,
+        trace: Option<&Trace>,
+        deadline: Now,
+        reply: ReplyTo,
+    ) {
         let lanes = self.lanes_to(to);
         let channel = lanes.channels[lane as usize].get_or_init(|| self.open(lane, to));
         let deadline = tokio::time::Instant::from_std(self.network.origin + deadline);
-        if let Err(reply) = channel.queue.push(request, deadline, Reply::new(reply)) {
+        if let Err(reply) = channel.queue.push(request, trace, deadline, Reply::new(reply)) {
             // Not from here: the caller may be in the middle of what its reply leads to.
             let channel = Arc::clone(channel);
             self.runtime.spawn(async move { channel.queue.fail([reply], ReplicaError::NotSent) });
@@ -163,7 +171,15 @@ impl Peers {
 }
 
 impl Replicas for Peers {
-    fn send(&self, to: NodeId, request: ReplicaRequest, deadline: Now, reply: ReplyTo) {
-        self.send_on(Lane::of(&request), to, &request, deadline, reply);
+    fn send(&self, to: NodeId, request: ReplicaRequest, trace: Option<&Trace>, deadline: Now, reply: ReplyTo) {
+        self.send_on(Lane::of(&request), to, &request, trace, deadline, reply);
+    }
+
+    fn read_p95(&self, of: NodeId) -> Option<Duration> {
+        self.network.health.read_p95(of)
+    }
+
+    fn is_silent(&self, node: NodeId) -> bool {
+        self.network.evidence(node).suspect()
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rondo_coordinator::{Now, ReplicaError, ReplicaRequest};
+use rondo_coordinator::{Now, ReplicaError, ReplicaRequest, Trace};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -116,13 +116,19 @@ impl Queue {
     }
 
     /// Queues an operation, or gives the reply back: it is not sent.
-    pub(super) fn push(&self, request: &ReplicaRequest, deadline: Instant, reply: Reply) -> Result<(), Reply> {
+    pub(super) fn push(
+        &self,
+        request: &ReplicaRequest,
+        trace: Option<&Trace>,
+        deadline: Instant,
+        reply: Reply,
+    ) -> Result<(), Reply> {
         let mut state = self.state.lock();
         let full = state.ops >= self.options.queue_ops_max || state.bytes >= self.options.queue_bytes_max;
         if full || state.gate.refuses(&self.stats) {
             return Err(reply);
         }
-        state.add(&self.options, request, deadline, reply)?;
+        state.add(&self.options, request, trace, deadline, reply)?;
         drop(state);
         // The slot that waited last most likely has a connection.
         self.arrivals.notify_last();
@@ -235,6 +241,7 @@ impl State {
         &mut self,
         options: &LaneOptions,
         request: &ReplicaRequest,
+        trace: Option<&Trace>,
         deadline: Instant,
         reply: Reply,
     ) -> Result<(), Reply> {
@@ -247,7 +254,7 @@ impl State {
                 Batch::new(self.capacity)
             }
         };
-        let frame_bytes = batch.push(request, deadline, reply);
+        let frame_bytes = batch.push(request, trace, deadline, reply);
         let too_large = frame_bytes > OP_BYTES_MAX;
         let crowded = batch.ops.len() > 1 && batch.frames_bytes() > options.batch_bytes_max;
         let moved = if too_large || crowded { batch.pop() } else { None };

@@ -1,32 +1,49 @@
-//! Round-trip times of a lane: what a hedge waits for.
+//! Answer times of a lane: what a hedge waits for.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Four buckets per doubling, from 16 µs to about 16 s.
 const BUCKETS: usize = 80;
-/// Samples after which older ones lose half their weight.
-const HALVE_AT: u32 = 4_096;
+/// Samples after which older ones lose half their weight: a peer that gets slow shows after some twenty of them.
+const HALVE_AT: u32 = 512;
+/// Samples after which the percentile is looked at again.
+const LOOK_EVERY: u32 = 16;
+/// Fewer samples say nothing.
+const SAMPLES_MIN: u32 = 20;
 
 /// Lock-free histogram that forgets: a quantile is right within a fifth of its value.
 #[derive(Debug)]
 pub(super) struct Latency {
     buckets: [AtomicU32; BUCKETS],
     total: AtomicU32,
+    /// µs; 0: not known.
+    p95_us: AtomicU32,
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: [const { AtomicU32::new(0) }; BUCKETS], total: AtomicU32::new(0) }
+        Self { buckets: [const { AtomicU32::new(0) }; BUCKETS], total: AtomicU32::new(0), p95_us: AtomicU32::new(0) }
     }
 }
 
 impl Latency {
     pub(super) fn record(&self, round_trip: Duration) {
         self.buckets[bucket_of(round_trip)].fetch_add(1, Ordering::Relaxed);
-        if self.total.fetch_add(1, Ordering::Relaxed) >= HALVE_AT {
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
+        if total >= HALVE_AT {
             self.halve();
         }
+        if total.is_multiple_of(LOOK_EVERY) {
+            let p95 = self.quantile(0.95).map_or(0, |p95| p95.as_micros() as u32);
+            self.p95_us.store(p95, Ordering::Relaxed);
+        }
+    }
+
+    /// The 95th percentile as it was at most so many samples ago; `None` while there are too few.
+    pub(super) fn p95(&self) -> Option<Duration> {
+        let micros = self.p95_us.load(Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros.into()))
     }
 
     /// Concurrent recordings may be lost here: they are samples.
@@ -40,11 +57,10 @@ impl Latency {
         self.total.store(total, Ordering::Relaxed);
     }
 
-    /// `None` before there are 20 samples.
-    pub(super) fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let counts: Vec<u32> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
+    fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let counts: [u32; BUCKETS] = std::array::from_fn(|index| self.buckets[index].load(Ordering::Relaxed));
         let total: u32 = counts.iter().sum();
-        if total < 20 {
+        if total < SAMPLES_MIN {
             return None;
         }
         let rank = (f64::from(total) * quantile).ceil() as u32;
@@ -103,5 +119,15 @@ mod tests {
         (0..4_000).for_each(|_| latency.record(Duration::from_secs(1)));
         (0..40_000).for_each(|_| latency.record(Duration::from_millis(1)));
         assert!(latency.quantile(0.95).unwrap() < Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_peer_that_gets_slow_shows_soon() {
+        let latency = Latency::default();
+        assert_eq!(latency.p95(), None);
+        (0..10_000).for_each(|_| latency.record(Duration::from_millis(1)));
+        assert!(latency.p95().unwrap() < Duration::from_millis(2));
+        (0..64).for_each(|_| latency.record(Duration::from_millis(80)));
+        assert!(latency.p95().unwrap() > Duration::from_millis(79));
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rondo_coordinator::{ReplicaRequest, ReplyTo};
+use rondo_coordinator::{ReplicaRequest, ReplyTo, Trace};
 use rondo_ring::{Epoch, NodeId};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -27,11 +27,20 @@ const HEAD_BYTES_MAX: usize = 1 << 10;
 /// Read buffer: grows to this only for a peer that sends that much.
 const READ_BUFFER_BYTES_MAX: usize = 256 << 10;
 
+/// What is said of an operation besides what it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// What was left of its time when it left the sender's queue.
+    pub remaining: Duration,
+    /// Of the client's request that it belongs to, where that has one.
+    pub trace: Option<Arc<Trace>>,
+}
+
 /// What a node does for its peers. Every call is from a peer that has proved the secret.
 pub trait PeerHandler: Send + Sync + 'static {
-    /// Carries out one operation and calls `reply` exactly once, from any thread, within `remaining`: what was left of
-    /// the operation's time when it left the sender's queue. Must not block. The request's bytes are slices of the whole batch: what is kept is to be copied.
-    fn replica(&self, from: NodeId, request: ReplicaRequest, remaining: Duration, reply: ReplyTo);
+    /// Carries out one operation and calls `reply` exactly once, from any thread, within the time that was left. Must
+    /// not block. The request's bytes are slices of the whole batch: what is kept is to be copied.
+    fn replica(&self, from: NodeId, request: ReplicaRequest, arrival: Arrival, reply: ReplyTo);
 
     /// Answers a control message; both are bounded by `CONTROL_BYTES_MAX`.
     fn control(&self, from: NodeId, from_addr: SocketAddr, body: Bytes) -> Pin<Box<dyn Future<Output = Bytes> + Send>>;

@@ -22,7 +22,7 @@ use super::gather::Gather;
 use super::handshake::{self, End, Hello, MESSAGE_BYTES_MAX, Purpose};
 use super::options::{CONTROL_BYTES_MAX, OP_BYTES_MAX};
 use super::refusal::{Cause, Refused};
-use super::serve::PeerServer;
+use super::serve::{Arrival, PeerServer};
 use super::{ROUTE_CONTROL, ROUTE_HELLO, ROUTE_OPS, ROUTE_PROOF, body};
 
 /// Longest that an operation is waited for, whatever its sender says.
@@ -215,7 +215,10 @@ impl Session {
         for (index, op) in ops.into_iter().enumerate() {
             longest = longest.max(op.remaining.min(REMAINING_MAX));
             match op.request {
-                Some(request) => handler.replica(peer.node, request, op.remaining, gather.reply_to(index)),
+                Some(request) => {
+                    let arrival = Arrival { remaining: op.remaining, trace: op.trace };
+                    handler.replica(peer.node, request, arrival, gather.reply_to(index));
+                }
                 None => gather.fill(index, Err(ReplicaError::NotSent)),
             }
         }

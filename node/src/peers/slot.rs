@@ -140,7 +140,6 @@ impl Channel {
         if sealed.ops.is_empty() {
             return Ok(());
         }
-        let began = Instant::now();
         match self.exchange(&mut counted.link, &sealed.bytes, &mut sealed.ops).await {
             Err(PeerError::NotSent) if counted.used => {
                 self.queue.restore(sealed.unseal());
@@ -148,7 +147,7 @@ impl Channel {
             }
             answer => {
                 counted.used = true;
-                self.deliver(sealed, answer, began.elapsed())
+                self.deliver(sealed, answer)
             }
         }
     }
@@ -177,12 +176,12 @@ impl Channel {
         }
     }
 
-    fn deliver(&self, sealed: Sealed, answer: Result<Bytes, PeerError>, round_trip: Duration) -> Result<(), GiveUp> {
-        let Sealed { bytes: sent, ops } = sealed;
+    fn deliver(&self, sealed: Sealed, answer: Result<Bytes, PeerError>) -> Result<(), GiveUp> {
+        let Sealed { since, bytes: sent, ops } = sealed;
         self.stats.sent(self.lane, ops.len(), sent.len());
         let (error, reason) = match answer {
             Ok(received) => {
-                self.stats.answered(self.lane, received.len(), round_trip);
+                self.stats.answered(self.lane, received.len(), since.elapsed());
                 match batch::decode_replies(received, ops.len()) {
                     Ok(results) => {
                         self.hand_out(ops, results);

@@ -25,8 +25,6 @@ pub struct Evidence {
     pub oldest_unanswered: Option<Duration>,
     /// Some batch has been unanswered for longer than its lane allows.
     pub overdue: bool,
-    /// 95th percentile of the read lane's round trips, once there are enough.
-    pub read_p95: Option<Duration>,
 }
 
 impl Evidence {
@@ -119,7 +117,6 @@ impl PeerStats {
         let mut evidence = Evidence {
             last_success: time(self.last_success.load(Relaxed)),
             last_failure: time(self.last_failure.load(Relaxed)),
-            read_p95: self.lanes[Lane::Read as usize].latency.quantile(0.95),
             ..Evidence::default()
         };
         for lane in Lane::ALL {
@@ -129,6 +126,12 @@ impl PeerStats {
             evidence.overdue |= age > options.lane(lane).suspect_after;
         }
         evidence
+    }
+
+    /// Within which time it answers 95 of 100 batches of reads, waiting in the queue included; `None` before there are
+    /// enough. Costs one load.
+    pub fn read_p95(&self) -> Option<Duration> {
+        self.lanes[Lane::Read as usize].latency.p95()
     }
 
     /// Whether it has answered, on any lane or control connection, or connected to this node, after that.
@@ -166,11 +169,12 @@ impl PeerStats {
         lane.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    pub(super) fn answered(&self, lane: Lane, bytes: usize, round_trip: Duration) {
+    /// `took` is from when the first operation of the batch was queued.
+    pub(super) fn answered(&self, lane: Lane, bytes: usize, took: Duration) {
         self.succeeded();
         let lane = &self.lanes[lane as usize];
         lane.received_bytes.fetch_add(bytes as u64, Relaxed);
-        lane.latency.record(round_trip);
+        lane.latency.record(took);
     }
 
     pub(super) fn op_failed(&self, lane: Lane, error: ReplicaError) {
@@ -244,6 +248,11 @@ impl Health {
     /// A peer's entry, if it was ever talked to.
     pub fn get(&self, node: NodeId) -> Option<Arc<PeerStats>> {
         self.peers.load().get(&node).cloned()
+    }
+
+    /// As [`PeerStats::read_p95`]. Asked for every owner of every read: no counter is shared between the workers for it.
+    pub fn read_p95(&self, node: NodeId) -> Option<Duration> {
+        self.peers.load().get(&node)?.read_p95()
     }
 
     /// Every peer, in order of ids.

@@ -13,7 +13,7 @@ use rondo_gossip::{Message, NodeInfo};
 use rondo_ring::NodeId;
 use rondo_storage::store::Store;
 
-use crate::peers::{self, Cause, Control, PeerError, PeerHandler, Refused};
+use crate::peers::{self, Arrival, Cause, Control, Lane, PeerError, PeerHandler, Refused};
 use crate::server::drive::Driver;
 use crate::server::membership::{Membership, Network, OnReply};
 use crate::server::stall::Pulse;
@@ -43,9 +43,13 @@ pub struct Handler {
 }
 
 impl PeerHandler for Handler {
-    fn replica(&self, _from: NodeId, request: ReplicaRequest, remaining: Duration, reply: ReplyTo) {
-        let age = replica::queued(&request, remaining) + self.pulse.age();
-        replica::serve(&self.driver, self.membership.now().view.clone(), request, age, reply);
+    fn replica(&self, from: NodeId, request: ReplicaRequest, arrival: Arrival, reply: ReplyTo) {
+        let age = replica::queued(&request, arrival.remaining) + self.pulse.age();
+        if let Some(trace) = &arrival.trace {
+            let (operation, request_id, (_, key)) = (Lane::of(&request).name(), &trace.request_id, request.subject());
+            tracing::debug!(%request_id, %trace, %from, operation, key, "replica operation");
+        }
+        replica::serve(&self.driver, self.membership.now().view.clone(), request, age, arrival.trace, reply);
     }
 
     fn control(

@@ -5,13 +5,16 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use rondo_coordinator::get::{Read, ReadRequest};
 use rondo_coordinator::put::{Write, WriteRequest};
-use rondo_coordinator::{Action, Actions, CoordinatorOptions, Event, Failure, Now, ReadAnswer, Replicas, WriteAnswer};
-use rondo_ring::View;
+use rondo_coordinator::{
+    Action, Actions, CoordinatorOptions, Event, Failure, HedgeBudget, Now, ReadAnswer, Replicas, Trace, WriteAnswer,
+};
+use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Merged, Store};
 use smallvec::{SmallVec, smallvec};
 
@@ -30,6 +33,10 @@ pub struct Driver {
     pub options: CoordinatorOptions,
     /// This node's disk for listings.
     pub pages: Arc<Pages>,
+    /// Of this worker's reads.
+    pub hedges: HedgeBudget,
+    /// Reads of all workers that asked one owner more than they need.
+    pub hedged_total: Arc<AtomicU64>,
 }
 
 /// The two kinds of machine, as their driver sees them.
@@ -85,19 +92,44 @@ impl Machine for Read {
 
 impl Driver {
     /// A client's write, or one forwarded by another node.
-    pub async fn write(self: &Arc<Self>, request: WriteRequest, view: &View) -> Result<WriteAnswer, Failure> {
+    pub async fn write(
+        self: &Arc<Self>,
+        request: WriteRequest,
+        view: &View,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<WriteAnswer, Failure> {
         let (machine, actions) = Write::start(request, view, &self.options, self.clock.now());
-        self.run(machine, actions).await
+        self.run(machine, actions, trace).await
     }
 
     /// A client's read.
-    pub async fn read(self: &Arc<Self>, request: ReadRequest, view: &View) -> Result<ReadAnswer, Failure> {
-        let (machine, actions) = Read::start(request, view, &self.options, self.clock.now());
-        self.run(machine, actions).await
+    pub async fn read(
+        self: &Arc<Self>,
+        request: ReadRequest,
+        view: &View,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<ReadAnswer, Failure> {
+        self.hedges.earn();
+        let read_p95 = |node| self.replicas.read_p95(node);
+        let (machine, actions) = Read::start(request, view, read_p95, &self.options, self.clock.now());
+        self.run(machine, actions, trace).await
     }
 
-    async fn run<M: Machine>(self: &Arc<Self>, machine: M, actions: Actions) -> Result<M::Answer, Failure> {
-        let running = Running { driver: self.clone(), machine, mailbox: Arc::default(), answer: None, wake_at: None };
+    /// A peer that answers nobody is not asked less because another is asked instead: that is for no budget to forbid.
+    fn may_hedge(&self, late: NodeId) -> bool {
+        let may = self.hedges.spend() || self.replicas.is_silent(late);
+        self.hedged_total.fetch_add(u64::from(may), Ordering::Relaxed);
+        may
+    }
+
+    async fn run<M: Machine>(
+        self: &Arc<Self>,
+        machine: M,
+        actions: Actions,
+        trace: Option<Arc<Trace>>,
+    ) -> Result<M::Answer, Failure> {
+        let (driver, mailbox) = (self.clone(), Arc::default());
+        let running = Running { driver, machine, trace, mailbox, answer: None, wake_at: None };
         Asking(Some(running)).answer(actions).await
     }
 }
@@ -165,6 +197,7 @@ impl<M: Machine> Drop for Asking<M> {
 struct Running<M: Machine> {
     driver: Arc<Driver>,
     machine: M,
+    trace: Option<Arc<Trace>>,
     mailbox: Arc<Mailbox>,
     answer: Option<Result<M::Answer, Failure>>,
     wake_at: Option<Now>,
@@ -227,8 +260,9 @@ impl<M: Machine> Running<M> {
             Action::ReadHere { key } => tell(Event::ReadHere(self.driver.store.read(&key))),
             Action::Send { to, request, deadline } => {
                 let reply = Box::new(move |result| tell(Event::Reply { from: to, result }));
-                self.driver.replicas.send(to, request, deadline, reply);
+                self.driver.replicas.send(to, request, self.trace.as_deref(), deadline, reply);
             }
+            Action::MayHedge { late } => tell(Event::MayHedge(self.driver.may_hedge(late))),
             Action::WakeAt(at) => self.wake_at = Some(at),
             Action::AnswerWrite(_) | Action::AnswerRead(_) => {
                 unreachable!("a write machine answers writes, a read machine reads")

@@ -56,6 +56,6 @@ impl Driver {
             Ok(ReplicaReply::Listed(page)) => tell(Some(page)),
             _ => tell(None),
         });
-        self.replicas.send(from, ReplicaRequest::List(Box::new(query)), deadline, reply);
+        self.replicas.send(from, ReplicaRequest::List(Box::new(query)), None, deadline, reply);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -9,6 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use rondo_storage::store::{Store, StoreStatus};
 
 use crate::http::Metrics;
+use crate::http::metrics::{encode_engine, gauge, total};
 use crate::peers::{Cause, Lane, LaneCounters, Network};
 
 /// A total of the store and how to read it.
@@ -51,18 +53,42 @@ const LANE_TOTALS: [LaneTotal; 7] = [
 
 /// Adds them all.
 pub fn register(metrics: &Metrics, store: &Arc<Store>, network: &Arc<Network>) {
-    for (name, help, read) in TOTALS {
-        let store = store.clone();
-        metrics.register_total(name, help, move || read(&store.status()));
+    let (stored, peers) = (Stored(store.clone()), Peers(network.clone()));
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(stored));
+        registry.register_collector(Box::new(peers));
+    });
+}
+
+/// Adds the count of reads that asked one owner more than they need; the drivers count.
+pub fn register_hedges(metrics: &Metrics) -> Arc<AtomicU64> {
+    let hedged_total = Arc::new(AtomicU64::new(0));
+    let read = hedged_total.clone();
+    let help = "Reads that asked one owner more because another was late";
+    metrics.register_total("hedged_reads", help, move || read.load(Ordering::Relaxed));
+    hedged_total
+}
+
+/// The store and its engine: asked once for all they say.
+struct Stored(Arc<Store>);
+
+impl Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("store")
     }
-    for (name, help, read) in PRESENTS {
-        let store = store.clone();
-        metrics.register_gauge(name, help, None, move || read(&store.status()));
+}
+
+impl Collector for Stored {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = self.0.status();
+        for (name, help, read) in TOTALS {
+            total(&mut encoder, name, help, read(&status))?;
+        }
+        for (name, help, read) in PRESENTS {
+            gauge(&mut encoder, name, help, None, read(&status))?;
+        }
+        encode_engine(&mut encoder, &status.engine)
     }
-    let engine = store.clone();
-    metrics.register_engine(move || engine.status().engine);
-    let peers = Peers(network.clone());
-    metrics.register(|registry| registry.register_collector(Box::new(peers)));
 }
 
 /// Everything the lanes count, by node and lane.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_coordinator::message::Refusal;
-use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo};
+use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo, Trace};
 use rondo_ring::View;
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
@@ -24,7 +24,14 @@ pub fn queued(request: &ReplicaRequest, remaining: Duration) -> Duration {
 }
 
 /// Serves one operation that was sent at most `age` ago; `reply` is called once, for a merge when it is durable.
-pub fn serve(driver: &Arc<Driver>, view: Option<Arc<View>>, request: ReplicaRequest, age: Duration, reply: ReplyTo) {
+pub fn serve(
+    driver: &Arc<Driver>,
+    view: Option<Arc<View>>,
+    request: ReplicaRequest,
+    age: Duration,
+    trace: Option<Arc<Trace>>,
+    reply: ReplyTo,
+) {
     let Some(view) = view else { return reply(Ok(ReplicaReply::Refused(Refusal::Storage))) };
     match request {
         ReplicaRequest::Merge { key, object, durability } => merge(&driver.store, &key, &object, durability, reply),
@@ -32,7 +39,7 @@ pub fn serve(driver: &Arc<Driver>, view: Option<Arc<View>>, request: ReplicaRequ
             reply(Ok(ReplicaReply::Value(ReplicaValue::of(driver.store.read(&key), want))));
         }
         ReplicaRequest::List(query) => listed(driver.clone(), *query, reply),
-        ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, reply),
+        ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, trace, reply),
     }
 }
 
@@ -61,12 +68,19 @@ fn listed(driver: Arc<Driver>, query: ListQuery, reply: ReplyTo) {
     });
 }
 
-fn forwarded(driver: Arc<Driver>, view: Arc<View>, write: ForwardedWrite, age: Duration, reply: ReplyTo) {
+fn forwarded(
+    driver: Arc<Driver>,
+    view: Arc<View>,
+    write: ForwardedWrite,
+    age: Duration,
+    trace: Option<Arc<Trace>>,
+    reply: ReplyTo,
+) {
     match write.into_request(age, driver.clock.now()) {
         Err(refusal) => reply(Ok(ReplicaReply::Refused(refusal))),
         Ok(request) => {
             tokio::spawn(async move {
-                let result = driver.write(request, &view).await;
+                let result = driver.write(request, &view, trace).await;
                 reply(Ok(ReplicaReply::Forwarded(result)));
             });
         }

@@ -2,11 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rondo_config::Settings;
-use rondo_coordinator::Bucket;
+use rondo_coordinator::{Bucket, HedgeBudget};
 use rondo_gossip::NodeInfo;
 use rondo_gossip::bootstrap::FoundingOptions;
 use rondo_storage::engine::disk::DiskEngine;
@@ -120,7 +121,8 @@ impl Node {
         metrics::register(&registry, &store, &network);
         let http = http::Shared::new(settings.limits.clone(), registry.clone());
         let open = Open::default();
-        let make = worker(&settings, &network, &store, &shared, &http, draining);
+        let hedged_total = metrics::register_hedges(&registry);
+        let make = worker(&settings, &network, &store, &shared, &http, &hedged_total, draining);
         let workers = Workers::start(usize::from(settings.worker_threads), make)?;
         let (client, peer) = (tokio::net::TcpListener::from_std(client)?, tokio::net::TcpListener::from_std(peer)?);
         Ok(Self {
@@ -234,10 +236,11 @@ fn worker(
     store: &Arc<Store>,
     shared: &Arc<Shared>,
     http: &Arc<http::Shared>,
+    hedged_total: &Arc<AtomicU64>,
     drain: watch::Receiver<bool>,
 ) -> impl Fn() -> Worker + Send + Sync + 'static {
     let (network, store, shared) = (network.clone(), store.clone(), shared.clone());
-    let (http, options) = (http.clone(), settings.coordinator.clone());
+    let (http, options, hedged_total) = (http.clone(), settings.coordinator.clone(), hedged_total.clone());
     let pages = Pages::new(usize::from(settings.worker_threads));
     move || {
         let replicas = Peers::new(&network);
@@ -247,6 +250,8 @@ fn worker(
             clock: shared.clock,
             options: options.clone(),
             pages: pages.clone(),
+            hedges: HedgeBudget::default(),
+            hedged_total: hedged_total.clone(),
         });
         let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
         let handler = Arc::new(Handler { driver: driver.clone(), membership, pulse });

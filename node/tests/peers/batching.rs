@@ -112,7 +112,7 @@ async fn lanes_do_not_wait_for_each_other_and_forwards_travel_side_by_side() {
     for held in 2..=4 {
         let (reply, result) = tokio::sync::oneshot::channel();
         let reply = Box::new(move |answer: OpResult| reply.send(answer).unwrap());
-        peers.send_on(Lane::Forward, two.id(), &read(held), FAR, reply);
+        peers.send_on(Lane::Forward, two.id(), &read(held), None, FAR, reply);
         waiting.push(result);
         eventually(|| two.script.held() == held).await;
     }

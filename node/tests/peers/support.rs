@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rondo_coordinator::{ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Replicas, ReplyTo, Want};
 use rondo_node::peers::{
-    AddressBook, Identity, LaneOptions, Network, PeerHandler, PeerOptions, PeerServer, Peers, Secret,
+    AddressBook, Arrival, Identity, LaneOptions, Network, PeerHandler, PeerOptions, PeerServer, Peers, Secret,
 };
 use rondo_ring::{Epoch, NodeId};
 use rondo_storage::Key;
@@ -59,9 +59,9 @@ fn answer(request: &ReplicaRequest) -> ReplicaReply {
 }
 
 impl PeerHandler for Script {
-    fn replica(&self, _: NodeId, request: ReplicaRequest, remaining: Duration, reply: ReplyTo) {
+    fn replica(&self, _: NodeId, request: ReplicaRequest, arrival: Arrival, reply: ReplyTo) {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.remaining.lock().unwrap().push(remaining);
+        self.remaining.lock().unwrap().push(arrival.remaining);
         if self.holding.load(Ordering::SeqCst) {
             self.held.lock().unwrap().push((request, reply));
         } else {
@@ -175,7 +175,7 @@ impl Node {
     ) -> oneshot::Receiver<OpResult> {
         let (reply, result) = oneshot::channel();
         let deadline = self.origin.elapsed() + within;
-        peers.send(to, request, deadline, Box::new(move |answer| reply.send(answer).unwrap()));
+        peers.send(to, request, None, deadline, Box::new(move |answer| reply.send(answer).unwrap()));
         result
     }
 
@@ -189,7 +189,7 @@ impl Node {
     ) {
         let results = results.clone();
         let reply = Box::new(move |answer| results.send((number, answer)).unwrap());
-        peers.send(to, read(number), self.origin.elapsed() + FAR, reply);
+        peers.send(to, read(number), None, self.origin.elapsed() + FAR, reply);
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::http::call::Call;
 use crate::http::objects::{Answer, CONTEXT};
 use crate::http::problem::{Kind, Problem};
 use crate::http::siblings::{DEFAULT_TYPE, push, push_value};
@@ -153,10 +154,11 @@ pub(super) async fn answer(
     line: Result<Line, Problem>,
     idempotency: Option<String>,
     id: &str,
+    call: &mut Call,
 ) -> Vec<u8> {
     let name = line.as_ref().ok().map(Line::name);
     let answer = match line.and_then(|line| line.into_request(idempotency)) {
-        Ok((key, parts, body)) => request(surface, key, &parts, body).await,
+        Ok((key, parts, body)) => request(surface, key, &parts, body, call).await,
         Err(problem) => Err(problem),
     };
     match answer {
@@ -165,11 +167,11 @@ pub(super) async fn answer(
     }
 }
 
-async fn request(surface: &Surface, key: Key, parts: &Parts, body: Bytes) -> Answer {
+async fn request(surface: &Surface, key: Key, parts: &Parts, body: Bytes, call: &mut Call) -> Answer {
     match parts.method {
-        Method::PUT => objects_put::put(surface, key, parts, &mut Full::new(body)).await,
-        Method::DELETE => objects_delete::delete(surface, key, parts).await,
-        _ => objects_get::get(surface, key, parts).await,
+        Method::PUT => objects_put::put(surface, key, parts, &mut Full::new(body), call).await,
+        Method::DELETE => objects_delete::delete(surface, key, parts, call).await,
+        _ => objects_get::get(surface, key, parts, call).await,
     }
 }
 
