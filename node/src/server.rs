@@ -2,6 +2,7 @@
 
 pub mod buckets;
 pub mod control;
+mod descriptors;
 pub mod drive;
 pub mod files;
 mod house;

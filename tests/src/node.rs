@@ -182,6 +182,15 @@ impl Node {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Memory of its process.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.running().pid().as_raw_nonzero());
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let kibibytes = |line: &str| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+        let resident = text.lines().find_map(kibibytes);
+        resident.unwrap_or_else(|| panic!("no VmRSS in {status}: {text}")) * 1_024
+    }
+
     fn running(&self) -> &Child {
         self.child.as_ref().expect("only a running node takes signals")
     }

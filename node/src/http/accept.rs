@@ -1,34 +1,34 @@
 //! The accept loop.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::http::connection::told;
 use crate::http::metrics::Metrics;
 use crate::http::problem::{Kind, Problem};
+use crate::http::seats::{Found, Seat, Seats};
 
 /// First and longest pause after the process ran out of file descriptors or memory for a socket.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Accepts connections and hands each, with the permit that counts it, to `dispatch`, which must not block. Ends when
-/// `closed` becomes true, or when its sender is gone.
+/// Accepts connections and hands each, with its seat, to `dispatch`, which must not block. Ends when `closed` becomes
+/// true, or when its sender is gone.
 ///
-/// At most `connections` are open at the same time; one more is told so with a 429 and closed, so that it never waits
-/// in a queue that nobody looks at. Running out of file descriptors makes it pause, not spin and not end.
+/// At most `connections` are open at the same time. One more takes the place of an idle one; where there is none it is
+/// told so with a 429 and closed, so that it never waits in a queue that nobody looks at. Running out of file descriptors
+/// makes it pause, not spin and not end.
 pub async fn accept(
     listener: TcpListener,
     connections: u64,
     metrics: &Metrics,
     mut closed: watch::Receiver<bool>,
-    mut dispatch: impl FnMut(std::net::TcpStream, OwnedSemaphorePermit),
+    mut dispatch: impl FnMut(std::net::TcpStream, Seat),
 ) {
-    let permits = usize::try_from(connections).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
-    let permits = Arc::new(Semaphore::new(permits));
+    let seats = Seats::new(connections);
     let mut pause = PAUSE_MIN;
     loop {
         let accepted = tokio::select! {
@@ -39,9 +39,14 @@ pub async fn accept(
         match accepted {
             Ok((stream, _)) => {
                 pause = PAUSE_MIN;
-                match permits.clone().try_acquire_owned() {
-                    Ok(permit) => deal(stream, permit, &mut dispatch),
-                    Err(_) => refuse(&stream, metrics, connections),
+                match seats.take() {
+                    Some((seat, found)) => {
+                        if found == Found::MadeRoom {
+                            metrics.http().sent_away();
+                        }
+                        deal(stream, seat, &mut dispatch);
+                    }
+                    None => refuse(&stream, metrics, connections),
                 }
             }
             // The peer's doing, and only this connection's.
@@ -55,23 +60,19 @@ pub async fn accept(
     }
 }
 
-fn deal(
-    stream: TcpStream,
-    permit: OwnedSemaphorePermit,
-    dispatch: &mut impl FnMut(std::net::TcpStream, OwnedSemaphorePermit),
-) {
+fn deal(stream: TcpStream, seat: Seat, dispatch: &mut impl FnMut(std::net::TcpStream, Seat)) {
     // Without it small answers wait up to 40 ms for the peer's acknowledgement of the one before. Both calls fail only
     // on a socket that is dead already.
     let ready = stream.set_nodelay(true).and_then(|()| stream.into_std());
     if let Ok(stream) = ready {
-        dispatch(stream, permit);
+        dispatch(stream, seat);
     }
 }
 
 /// Best effort: the answer fits the empty send buffer of a new socket.
 fn refuse(stream: &TcpStream, metrics: &Metrics, connections: u64) {
     metrics.http().refused();
-    let problem = Problem::new(Kind::Busy, format!("{connections} connections are open, which is the most allowed"));
+    let problem = Problem::new(Kind::Busy, format!("{connections} connections are in use, which is the most allowed"));
     let _ = stream.try_write(&problem.raw("-"));
 }
 
@@ -83,6 +84,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
@@ -95,11 +97,13 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let counted = metrics.clone();
         let accepting = tokio::spawn(async move {
-            accept(listener, 1, &counted, closed, |stream, permit| dealt.send((stream, permit)).unwrap()).await;
+            accept(listener, 1, &counted, closed, |stream, seat| dealt.send((stream, seat)).map_err(drop).unwrap())
+                .await;
         });
         let _first = TcpStream::connect(address).await.unwrap();
         let held = taken.recv().await.unwrap();
         assert!(held.0.nodelay().unwrap());
+        held.1.busy();
         let mut second = TcpStream::connect(address).await.unwrap();
         let mut answer = String::new();
         second.read_to_string(&mut answer).await.unwrap();

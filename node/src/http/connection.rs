@@ -10,20 +10,21 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::http::guard::{Busy, Guard};
+use crate::http::seats::Seat;
 use crate::http::surface::Http;
 
 /// Above the largest head that is allowed, so that heads are refused by the guard; large values come in pieces of it.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
 
 /// Serves one connection until it ends. Once `drain` is true the request in work is answered with `Connection: close`
-/// and no other is taken; a connection that opens after it has one request answered. Whatever counts the connection has
-/// to be kept by the caller until this returns.
-pub async fn serve_connection(stream: TcpStream, http: Arc<Http>, mut drain: watch::Receiver<bool>) {
+/// and no other is taken; a connection that opens after it has one request answered. An idle one ends when its seat is
+/// wanted.
+pub async fn serve_connection(stream: TcpStream, seat: Seat, http: Arc<Http>, mut drain: watch::Receiver<bool>) {
     let surface = http.surface();
     let _connected = surface.metrics().http().connected();
     let busy = Busy::default();
     let refusing = http.clone();
-    let guard = Guard::new(stream, surface.limits().clone(), busy.clone(), move |why| {
+    let guard = Guard::new(stream, surface.limits().clone(), busy.clone(), seat.clone(), move |why| {
         let surface = refusing.surface();
         surface.metrics().http().head_refused();
         why.problem(surface.limits()).raw(&surface.ids().request_id())
@@ -52,6 +53,7 @@ pub async fn serve_connection(stream: TcpStream, http: Arc<Http>, mut drain: wat
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = seat.wanted() => return,
     };
     if let Err(error) = ended {
         // A peer that hangs up, stalls or sends nonsense is nothing that an operator has to know.

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::http::head::{HeadScanner, Refused, Stop};
+use crate::http::seats::Seat;
 use rondo_config::HttpLimits;
 
 /// Bytes read and thrown away after a refusal, so that the answer reaches a client that is still sending.
@@ -50,6 +51,8 @@ pub(crate) struct Guard<S> {
     stream: S,
     limits: Arc<HttpLimits>,
     busy: Busy,
+    /// Told when the connection is idle, and when it is not.
+    seat: Seat,
     scanner: HeadScanner,
     state: State,
     /// When the connection opened, or the head that is coming in began.
@@ -82,6 +85,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         stream: S,
         limits: Arc<HttpLimits>,
         busy: Busy,
+        seat: Seat,
         refuse: impl Fn(Refused) -> Bytes + Send + 'static,
     ) -> Self {
         let now = Instant::now();
@@ -90,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             scanner: HeadScanner::new(&limits),
             limits,
             busy,
+            seat,
             state: State::Open,
             head_began: Some(now),
             active: now,
@@ -106,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             return self.poll_deadline(cx);
         }
         self.active = Instant::now();
+        self.seat.busy();
         if let Err(Stop { passed, why }) = self.scanner.scan(&buf.filled()[before..]) {
             buf.set_filled(before + passed);
             self.state = State::Refused(why);
@@ -124,7 +130,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             _ if self.busy.get() => return Poll::Pending,
             Some(began) => began + self.limits.head_timeout(),
             None if self.scanner.is_lost() => self.active + self.limits.head_timeout(),
-            None if self.scanner.is_between() => self.active + self.limits.idle(),
+            None if self.scanner.is_between() => {
+                if self.write_stalled.is_none() {
+                    self.seat.idle();
+                }
+                self.active + self.limits.idle()
+            }
             None => return Poll::Pending,
         };
         ready!(self.reading.poll_until(cx, deadline));
@@ -171,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     fn poll_written(&mut self, cx: &mut Context<'_>, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if wrote.is_ready() {
             self.active = Instant::now();
+            self.seat.busy();
             self.write_stalled = None;
             return wrote;
         }
@@ -245,6 +257,7 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::seats::Seats;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -253,7 +266,8 @@ mod tests {
 
     fn guarded(limits: HttpLimits, busy: Busy) -> (DuplexStream, Guard<DuplexStream>) {
         let (client, server) = duplex(4 << 10);
-        (client, Guard::new(server, Arc::new(limits), busy, |why| Bytes::from(format!("refused: {why:?}"))))
+        let (seat, _) = Seats::new(1).take().unwrap();
+        (client, Guard::new(server, Arc::new(limits), busy, seat, |why| Bytes::from(format!("refused: {why:?}"))))
     }
 
     async fn read_error(guard: &mut Guard<DuplexStream>) -> io::ErrorKind {

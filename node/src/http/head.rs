@@ -1,7 +1,7 @@
 //! Reads along while a request's head comes in, to refuse what hyper would let pass or answer with a bare status.
 //!
-//! hyper drops `Content-Length` where there is a `Transfer-Encoding` too, and its own limits are answered without a
-//! body. The scanner follows the framing of HTTP/1.1 (RFC 9112, sections 2, 6 and 7) just far enough to know where
+//! hyper drops `Content-Length` where there is a `Transfer-Encoding` too, and answers what it cannot read without a body.
+//! The scanner follows the framing of HTTP/1.1 (RFC 9112, sections 2, 6 and 7) just far enough to know where
 //! each head begins and ends; it decides nothing that hyper decides again, it only refuses more.
 
 use smallvec::SmallVec;
@@ -33,6 +33,8 @@ struct Head {
     lines: u64,
     content_length: Option<u64>,
     chunked: bool,
+    /// Spaces in the request line.
+    spaces: u64,
 }
 
 /// Why a head is refused. The connection ends with it.
@@ -44,6 +46,10 @@ pub(crate) enum Refused {
     BothLengths,
     BadContentLength,
     BadTransferEncoding,
+    BadRequestLine,
+    BadField,
+    FoldedField,
+    ControlByte,
 }
 
 /// What of the bytes shown may be passed on, and why no more.
@@ -61,11 +67,15 @@ pub(crate) struct HeadScanner {
     /// The beginning of the current line, as much as the fields that matter can need.
     line: SmallVec<[u8; LINE_BYTES_KEPT]>,
     line_is_cut: bool,
+    /// The end of the current line, as far as it has come.
+    tail: [u8; TAIL_BYTES],
     head_bytes_max: u64,
     fields_max: u64,
 }
 
 const LINE_BYTES_KEPT: usize = 64;
+/// A space, the version, and perhaps a carriage return.
+const TAIL_BYTES: usize = 10;
 
 impl HeadScanner {
     pub(crate) fn new(limits: &HttpLimits) -> Self {
@@ -74,6 +84,7 @@ impl HeadScanner {
             head: Head::default(),
             line: SmallVec::new(),
             line_is_cut: false,
+            tail: [0; TAIL_BYTES],
             head_bytes_max: limits.head_bytes,
             fields_max: limits.header_fields,
         }
@@ -139,13 +150,32 @@ impl HeadScanner {
             if self.head.bytes > self.head_bytes_max {
                 return Err(if self.head.lines == 0 { Refused::PathTooLong } else { Refused::HeadTooLarge });
             }
+            self.check_bytes(part)?;
         }
         if end.is_some() {
             self.end_line()?;
             self.line.clear();
             self.line_is_cut = false;
+            self.tail = [0; TAIL_BYTES];
         }
         Ok(taken)
+    }
+
+    /// Control bytes are allowed nowhere in a head but as white space, and a carriage return only before a line end:
+    /// somebody else might take it for one.
+    fn check_bytes(&mut self, part: &[u8]) -> Result<(), Refused> {
+        let Some((last, before)) = part.split_last() else { return Ok(()) };
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        if self.tail[TAIL_BYTES - 1] == b'\r' || before.iter().any(is_control) || (is_control(last) && *last != b'\r') {
+            return Err(Refused::ControlByte);
+        }
+        let kept = part.len().min(TAIL_BYTES);
+        self.tail.copy_within(kept.., 0);
+        self.tail[TAIL_BYTES - kept..].copy_from_slice(&part[part.len() - kept..]);
+        if self.head.lines == 0 {
+            self.head.spaces += part.iter().filter(|&&byte| byte == b' ').count() as u64;
+        }
+        Ok(())
     }
 
     fn end_line(&mut self) -> Result<(), Refused> {
@@ -167,12 +197,21 @@ impl HeadScanner {
     fn field(&mut self) -> Result<(), Refused> {
         self.head.lines += 1;
         if self.head.lines == 1 {
-            return Ok(());
+            return self.request_line();
         }
         if self.head.lines - 1 > self.fields_max {
             return Err(Refused::TooManyFields);
         }
-        let Some(colon) = self.line.iter().position(|&b| b == b':') else { return Ok(()) };
+        let colon = self.line.iter().position(|&b| b == b':');
+        match &self.line[..colon.unwrap_or(self.line.len())] {
+            [b' ' | b'\t', ..] => return Err(Refused::FoldedField),
+            name if name.is_empty() || !name.iter().all(is_token) => return Err(Refused::BadField),
+            _ => {}
+        }
+        let Some(colon) = colon else {
+            // A name that is longer than what is kept of a line.
+            return if self.line_is_cut { Ok(()) } else { Err(Refused::BadField) };
+        };
         let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             let length = length(value).filter(|_| !self.line_is_cut && self.head.content_length.is_none());
@@ -182,6 +221,15 @@ impl HeadScanner {
             self.head.chunked = only_chunked.then_some(true).ok_or(Refused::BadTransferEncoding)?;
         }
         Ok(())
+    }
+
+    /// Method, target, version, with one space each between them.
+    fn request_line(&self) -> Result<(), Refused> {
+        let method = self.line.iter().position(|&b| b == b' ').map(|end| &self.line[..end]);
+        let end = self.tail.strip_suffix(b"\r").unwrap_or(&self.tail[1..]);
+        let is_known = matches!(end, b" HTTP/1.1" | b" HTTP/1.0");
+        let is_whole = method.is_some_and(|method| !method.is_empty() && method.iter().all(is_token));
+        if is_known && is_whole && self.head.spaces == 2 { Ok(()) } else { Err(Refused::BadRequestLine) }
     }
 
     fn end_head(&mut self) -> Result<(), Refused> {
@@ -206,6 +254,11 @@ impl HeadScanner {
     }
 }
 
+/// What methods and field names consist of (RFC 9110, section 5.6.2).
+fn is_token(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
+}
+
 /// Digits only: `+5`, `5, 5` and the empty value are refused.
 fn length(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
@@ -224,6 +277,15 @@ impl Refused {
             }
             Self::BadContentLength => (Kind::BadRequest, "Content-Length: one number of digits is allowed".into()),
             Self::BadTransferEncoding => (Kind::BadRequest, "Transfer-Encoding: only chunked is allowed, once".into()),
+            Self::BadRequestLine => {
+                let allowed = "the first line is no request: METHOD /path HTTP/1.1, with one space each, is allowed";
+                (Kind::BadRequest, allowed.into())
+            }
+            Self::BadField => (Kind::BadRequest, "a header field is not Name: value".into()),
+            Self::FoldedField => {
+                (Kind::BadRequest, "a header field begins with white space: folded fields are not allowed".into())
+            }
+            Self::ControlByte => (Kind::BadRequest, "a control byte in the head".into()),
         };
         Problem::new(kind, detail)
     }
@@ -326,6 +388,53 @@ mod tests {
         assert!(scanner.is_between() && !scanner.is_in_head() && !scanner.is_lost());
         scanner.scan(b"GET").unwrap();
         assert!(scanner.is_in_head());
+    }
+
+    #[test]
+    fn lines_that_are_none_of_http_are_refused() {
+        for line in [
+            "GET /",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/1.1 ",
+            "GET / HTTP/2.0",
+            "GET / http/1.1",
+            " GET / HTTP/1.1",
+            "G(T / HTTP/1.1",
+            "GET /a b HTTP/1.1",
+            "PRI * HTTP/2.0",
+            "GET /HTTP/1.1",
+            "GET",
+        ] {
+            assert_eq!(
+                verdict(format!("{line}\r\nHost: x\r\n\r\n").as_bytes()),
+                Err(Refused::BadRequestLine),
+                "{line}"
+            );
+        }
+        let long = format!("GET /{} HTTP/1.0\r\nHost: x\r\n\r\n", "x".repeat(1_000));
+        assert_eq!(verdict(long.as_bytes()), Ok(true));
+        assert_eq!(verdict(long.replace("/1.0", "/3.0").as_bytes()), Err(Refused::BadRequestLine));
+    }
+
+    #[test]
+    fn fields_that_others_could_read_differently_are_refused() {
+        for (field, why) in [
+            ("Name : v", Refused::BadField),
+            ("Na me: v", Refused::BadField),
+            (": v", Refused::BadField),
+            ("no colon", Refused::BadField),
+            ("colonless", Refused::BadField),
+            (" folded: v", Refused::FoldedField),
+            ("\tfolded", Refused::FoldedField),
+            ("A: b\0c", Refused::ControlByte),
+            ("A: b\rContent-Length: 3", Refused::ControlByte),
+            ("A: b\x7f", Refused::ControlByte),
+            ("A: b\r", Refused::ControlByte),
+        ] {
+            assert_eq!(verdict(&head(&format!("{field}\r\n"))), Err(why), "{field:?}");
+        }
+        assert_eq!(verdict(b"GET /\x01 HTTP/1.1\r\nHost: x\r\n\r\n"), Err(Refused::ControlByte));
+        assert_eq!(verdict(&head(&format!("{}: v\r\nA:\tb\tc\r\n", "long-".repeat(40)))), Ok(true));
     }
 
     #[test]

@@ -103,6 +103,7 @@ pub(crate) struct HttpCounters {
     connections: AtomicI64,
     connections_total: AtomicU64,
     connections_refused_total: AtomicU64,
+    connections_sent_away_total: AtomicU64,
     heads_refused_total: AtomicU64,
 }
 
@@ -183,6 +184,11 @@ impl HttpCounters {
         self.connections_refused_total.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// An idle connection that made room for another.
+    pub(crate) fn sent_away(&self) {
+        self.connections_sent_away_total.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A head that was refused before it was a request.
     pub(crate) fn head_refused(&self) {
         self.heads_refused_total.fetch_add(1, Ordering::Relaxed);
@@ -211,6 +217,9 @@ impl Collector for HttpCounters {
         total(&mut encoder, "http_connections_opened", "Client connections accepted", opened)?;
         let refused = load(&self.connections_refused_total);
         total(&mut encoder, "http_connections_refused", "Client connections beyond the limit", refused)?;
+        let away = load(&self.connections_sent_away_total);
+        let help = "Idle client connections closed at the limit, for newcomers";
+        total(&mut encoder, "http_connections_sent_away", help, away)?;
         let refused = load(&self.heads_refused_total);
         total(&mut encoder, "http_heads_refused", "Requests refused before their head had ended", refused)?;
         self.encode_requests(&mut encoder)?;

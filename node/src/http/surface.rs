@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Incoming};
@@ -147,7 +147,7 @@ impl Http {
     }
 
     async fn routed(&self, request: Request<Incoming>, id: &str, call: &mut Call) -> Response<Body> {
-        if let Err(problem) = check_host(request.headers()) {
+        if let Err(problem) = check_host(request.headers()).and_then(|()| check_expectation(request.headers())) {
             return problem.respond(id).map(Either::Left);
         }
         if let Some(rest) = request.uri().path().strip_prefix(OBJECTS) {
@@ -242,6 +242,14 @@ fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
+fn check_expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let unknown = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let Some(value) = headers.get_all(EXPECT).iter().find(unknown) else { return Ok(()) };
+    let shown = String::from_utf8_lossy(value.as_bytes());
+    let problem = Problem::new(Kind::ExpectationFailed, "Expect: it asks for something unknown");
+    Err(problem.naming("Expect", &shown).allowing("100-continue").closing())
+}
+
 fn operation(method: &Method, path: &str) -> Operation {
     match (path.starts_with(OBJECTS), method) {
         (true, method) if listing::is_asked(method, &path[OBJECTS.len()..]) => Operation::List,
@@ -298,6 +306,15 @@ pub(crate) mod tests {
         assert!(check_host(&headers).is_ok());
         headers.append(HOST, HeaderValue::from_static("a"));
         assert_eq!(check_host(&headers).unwrap_err().kind(), Kind::BadRequest);
+    }
+
+    #[test]
+    fn one_expectation_is_known() {
+        let mut headers = HeaderMap::new();
+        headers.append(EXPECT, HeaderValue::from_static("100-Continue"));
+        assert!(check_expectation(&headers).is_ok());
+        headers.append(EXPECT, HeaderValue::from_static("tea"));
+        assert_eq!(check_expectation(&headers).unwrap_err().kind(), Kind::ExpectationFailed);
     }
 
     #[test]

@@ -29,7 +29,7 @@ use crate::server::stall::Pulse;
 use crate::server::stop::{Drain, Open, drained};
 use crate::server::time::{Clock, SystemClock};
 use crate::server::workers::{Serve, Socket, Workers};
-use crate::server::{house, metrics};
+use crate::server::{descriptors, house, metrics};
 use crate::service::{Readiness, Service, Shared};
 
 /// Why the node could not start. Nothing was written but where the text says so.
@@ -99,6 +99,8 @@ impl Node {
         let secret = Secret::new(secret.as_ref().map_or(&[], |secret| secret.as_bytes()));
         let identity = Arc::new(Identity::new(directory.node(), secret));
         let options = PeerOptions::default();
+        let peers_max = options.server.connections_max as u64;
+        descriptors::provide(settings.limits.connections, peers_max, settings.engine.open_tables as u64);
         let network = Network::new(identity, Arc::new(AddressBook::new()), options, clock.origin());
         let control = Arc::new(Control::new(&network));
         let peers = Arc::new(PeerControl { control, network: network.clone(), standing: Arc::default() });
@@ -155,7 +157,7 @@ impl Node {
         let (connections, closed) = (settings.limits.connections, drain.listeners.subscribe());
         let (dealing, entering) = (workers.clone(), open.clone());
         tokio::spawn(async move {
-            let deal = |stream, permit| dealing.deal(Socket::Client(stream, permit, entering.enter()));
+            let deal = |stream, seat| dealing.deal(Socket::Client(stream, seat, entering.enter()));
             http::accept(client, connections, &metrics, closed, deal).await;
         });
         tokio::spawn(house::keep_house(store.clone(), shared.membership.clone()));
@@ -272,12 +274,12 @@ struct Worker {
 impl Serve for Worker {
     fn serve(&self, socket: Socket) {
         match socket {
-            Socket::Client(stream, permit, entered) => {
+            Socket::Client(stream, seat, entered) => {
                 let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
                 let (http, drain) = (self.http.clone(), self.drain.clone());
                 tokio::spawn(async move {
-                    http::serve_connection(stream, http, drain).await;
-                    drop((permit, entered));
+                    http::serve_connection(stream, seat, http, drain).await;
+                    drop(entered);
                 });
             }
             Socket::Peer(stream, entered) => {

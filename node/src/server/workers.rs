@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
+use crate::http::Seat;
 use crate::server::stop::Entered;
 
 /// An accepted connection on its way to a worker.
 pub enum Socket {
-    /// From the client port, with the permit that limits their number.
-    Client(TcpStream, tokio::sync::OwnedSemaphorePermit, Entered),
+    /// From the client port, with the seat that limits their number.
+    Client(TcpStream, Seat, Entered),
     /// From the peer port.
     Peer(TcpStream, Entered),
 }
@@ -36,7 +37,7 @@ impl Workers {
         let make = Arc::new(make);
         let (mut threads, mut inboxes) = (Vec::new(), Vec::new());
         for index in 0..count.max(1) {
-            // Bounded by the permits the sockets carry.
+            // Bounded by the seats the sockets carry.
             let (sender, mut inbox) = mpsc::unbounded_channel();
             let make = make.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
