@@ -276,6 +276,22 @@ fn a_node_that_waits_for_others_answers_as_it_says() {
 
 /// A description that no request was held against says nothing.
 #[track_caller]
+#[test]
+fn listings_and_batches_are_answered_as_it_says() {
+    let cluster = cluster();
+    let mut document = Document::of(&cluster);
+    let path = "/v1/kv/{bucket}";
+    cluster[0].object("PUT", "listed", "k").body("v").send().expect(204);
+    document.get(&cluster, path, "/v1/kv/listed?limit=5&prefix=k", 200);
+    document.get(&cluster, path, "/v1/kv/listed?limit=0", 400);
+    let stream = request("GET", &cluster[0].url("/v1/kv/empty")).header("Accept", "application/x-ndjson");
+    document.check("GET", path, stream.send().expect(200));
+    let batch = |body: &str| request("POST", &cluster[0].url("/v1/batch")).body(body).send();
+    document.check("POST", "/v1/batch", batch(r#"{"op":"get","bucket":"listed","key":"k"}"#).expect(200));
+    document.check("POST", "/v1/batch", batch(&"{}\n".repeat(10_001)).expect(413));
+    every_success_was_seen(&document, "Many keys");
+}
+
 fn every_success_was_seen(document: &Document, tag: &str) {
     for (path, item) in document.paths() {
         for operation in item.as_object().unwrap().values().filter(|operation| operation["tags"][0] == tag) {

@@ -152,7 +152,7 @@ fn wrong_routes_and_methods_say_what_is_right() {
     for (method, path, allowed) in [
         ("PATCH", "/v1/kv/b/k", "GET, HEAD, PUT, DELETE"),
         ("POST", "/v1/kv/b/k", "GET, HEAD, PUT, DELETE"),
-        ("DELETE", "/v1/kv/b", "POST"),
+        ("DELETE", "/v1/kv/b", "GET, HEAD, POST"),
         ("POST", "/v1/buckets/b", "GET, HEAD, PUT, DELETE"),
         ("POST", "/v1/cluster", "GET, HEAD"),
     ] {

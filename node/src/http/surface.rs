@@ -289,7 +289,8 @@ pub(crate) mod tests {
         let of_router = routes().into_iter().map(|Route(path, ..)| path.replace("{*", "{"));
         let unfinished = |path: &String| path.starts_with("/v1/local/") && !path.ends_with("{key}");
         let of_objects = ["{bucket}", "{bucket}/{key}"].map(|rest| format!("{OBJECTS}{rest}"));
-        let mut paths: Vec<String> = of_router.filter(|path| !unfinished(path)).chain(of_objects).collect();
+        let mut paths: Vec<String> =
+            of_router.filter(|path| !unfinished(path)).chain(of_objects).chain([batch::PATH.to_owned()]).collect();
         paths.sort_unstable();
         paths
     }
