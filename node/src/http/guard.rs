@@ -183,6 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         if wrote.is_ready() {
             self.active = Instant::now();
             self.seat.busy();
+            // The last bytes of an answer: hyper may not look for the next request before it comes.
+            if !self.busy.get() && self.scanner.is_between() {
+                self.seat.idle();
+            }
             self.write_stalled = None;
             return wrote;
         }

@@ -156,6 +156,12 @@ impl Mailbox {
         }
     }
 
+    /// An `Updated` comes before its `Durable`, however quick the engine's writer is: the machine that takes both is
+    /// the one that is being carried out, so what came meanwhile is still here.
+    fn put_first(&self, event: Event) {
+        self.0.lock().events.insert(0, event);
+    }
+
     /// All there are; waits for one.
     fn poll_take(&self, context: &mut Context<'_>) -> Poll<SmallVec<[Event; 1]>> {
         let mut inbox = self.0.lock();
@@ -245,7 +251,8 @@ impl<M: Machine> Running<M> {
             Action::UpdateHere { key, change } => {
                 let later = self.mailbox.clone();
                 let done = Box::new(move |result| later.put(Event::Durable(result)));
-                tell(Event::Updated(self.driver.store.update(&key, change, done)));
+                let updated = self.driver.store.update(&key, change, done);
+                self.mailbox.put_first(Event::Updated(updated));
             }
             Action::MergeHere { key, object, durability } => {
                 let done_tell = tell.clone();
@@ -268,5 +275,73 @@ impl<M: Machine> Running<M> {
                 unreachable!("a write machine answers writes, a read machine reads")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::time::SystemClock;
+    use rondo_coordinator::{Origin, QuorumChoice, ReplicaRequest, ReplyTo};
+    use rondo_ring::{Layout, Liveness, Member, PartitionCount, ReplicationFactor};
+    use rondo_storage::Key;
+    use rondo_storage::engine::MemoryEngine;
+    use rondo_storage::versions::ActorId;
+    use std::num::NonZeroU64;
+    use std::time::Duration;
+
+    struct Nobody;
+
+    impl Replicas for Nobody {
+        fn send(&self, to: NodeId, _: ReplicaRequest, _: Option<&Trace>, _: Now, _: ReplyTo) {
+            panic!("{to:?} is nobody");
+        }
+
+        fn read_p95(&self, _: NodeId) -> Option<Duration> {
+            None
+        }
+
+        fn is_silent(&self, _: NodeId) -> bool {
+            false
+        }
+    }
+
+    /// The memory engine acknowledges before `update` returns, as the disk's writer may.
+    #[tokio::test]
+    async fn an_acknowledgement_that_overtakes_its_update_counts() {
+        let (one, this) = (ReplicationFactor::new(1).unwrap(), NodeId(1));
+        let partitions = PartitionCount::new(8).unwrap();
+        let store = Store::over(Arc::new(MemoryEngine::new()), Arc::new(SystemClock), ActorId(1), partitions);
+        let driver = Arc::new(Driver {
+            store: Arc::new(store),
+            replicas: Arc::new(Nobody),
+            clock: Clock::start(),
+            options: CoordinatorOptions::default(),
+            pages: Pages::new(1),
+            hedges: HedgeBudget::default(),
+            hedged_total: Arc::default(),
+        });
+        let layout = Layout::found(vec![Member { id: this, zone: "z".into(), weight: 1 }], partitions, one).unwrap();
+        let request = WriteRequest {
+            key: Key::new("fruit", "apple").unwrap(),
+            change: rondo_storage::store::Change {
+                context: None,
+                blind: rondo_storage::store::BlindPut::Overwrite,
+                conflict: rondo_storage::versions::Conflict::Siblings,
+                condition: None,
+                value: Some("red".into()),
+                metadata: rondo_storage::versions::Metadata::default(),
+                ttl: None,
+                siblings_max: 100,
+                durability: rondo_storage::engine::Durability::Fsync,
+            },
+            n: one,
+            w: QuorumChoice::Count(1),
+            deadline: driver.clock.now() + Duration::from_secs(5),
+            origin: Origin::Client { write_id: NonZeroU64::MIN },
+        };
+        let view = View::new(this, Arc::new(layout), |_| Liveness::Up);
+        let answer = driver.write(request, &view, None).await.unwrap();
+        assert_eq!((answer.acks, answer.n), (1, 1));
     }
 }
