@@ -117,7 +117,7 @@ impl Forwarding {
                 self.patience_until = context.now + context.options.forward_patience();
                 self.wish_to_wake(context, actions);
             }
-        } else if self.settled.is_none() && !self.too_late.is_empty() && self.lost < BEGUN_MAX {
+        } else if self.may_ask_again() {
             // A stall that held up all of them has made all of them refuse; it is over soon.
             self.patience_until = context.now + context.options.forward_patience() / 4;
             actions.push(Action::WakeAt(self.patience_until.min(context.request.deadline)));
@@ -163,6 +163,11 @@ impl Forwarding {
         self.settled.is_none() && !self.candidates.is_empty() && self.waiting.len() + self.lost < BEGUN_MAX
     }
 
+    /// After a while.
+    fn may_ask_again(&self) -> bool {
+        self.settled.is_none() && !self.too_late.is_empty() && self.waiting.len() + self.lost < BEGUN_MAX
+    }
+
     fn ask_next(&mut self, context: &Context<'_>, actions: &mut Actions) {
         let Some(to) = self.candidates.pop() else { return self.give_up(context, actions) };
         self.waiting.push(to);
@@ -173,7 +178,7 @@ impl Forwarding {
 
     fn wish_to_wake(&self, context: &Context<'_>, actions: &mut Actions) {
         let deadline = context.request.deadline;
-        let impatient = self.may_ask() || self.is_refused();
+        let impatient = self.may_ask() || self.may_ask_again() || self.is_refused();
         actions.push(Action::WakeAt(if impatient { self.patience_until.min(deadline) } else { deadline }));
     }
 

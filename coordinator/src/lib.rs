@@ -58,8 +58,8 @@ use std::time::Duration;
 /// Monotonic time since an arbitrary origin of this process.
 pub type Now = Duration;
 
-/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere`, `ReadHere` and `MayHedge` is answered with exactly one
-/// event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
+/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere`, `ReadHere` and `MayHedge` is answered with
+/// exactly one event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Carry out the read-modify-write in this node's store.

@@ -315,6 +315,18 @@ fn owners_to_whom_it_came_too_late_are_asked_again() {
     assert_eq!(write_answer(&actions), Some(Ok(answer)));
 }
 
+/// One to whom it came too late is also asked again where another says nothing.
+#[test]
+fn an_owner_to_whom_it_came_too_late_is_asked_again_beside_a_silent_one() {
+    let (_, view, owners) = views(0);
+    let (mut write, _) = put(&view, 2, client());
+    write.on_event(Event::Reply { from: owners[0], result: Err(ReplicaError::NotSent) }, ms(1));
+    let actions = write.on_event(reply(owners[1], ReplicaReply::Refused(Refusal::Expired)), ms(2));
+    assert_eq!(wakes_at(&actions), Some(ms(402)));
+    let actions = write.on_event(Event::Wake, ms(402));
+    assert_eq!(forwards(&actions).pop().map(|(to, _)| to), Some(owners[1]), "{actions:?}");
+}
+
 /// Asking again ends with the deadline, and what is said then is true.
 #[test]
 fn what_came_too_late_everywhere_until_the_deadline_is_not_applied() {
