@@ -114,7 +114,7 @@ impl Inner {
         if !range.partitions.covers(token_of(range, key)) {
             return None;
         }
-        let object = match self.read(&Key::new(&range.bucket, key).ok()?) {
+        let object = match self.read_in_passing(&Key::new(&range.bucket, key).ok()?) {
             Stored::Missing => return None,
             Stored::Found(envelope) => Object::decode(&envelope).ok(),
             Stored::Unknown(_) => None,

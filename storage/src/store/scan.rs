@@ -35,10 +35,25 @@ pub(super) fn bounds(first: Token, last: Token, after: Option<&[u8]>) -> (Vec<u8
 impl Inner {
     /// S3: what cannot be read, or may be older than what was acknowledged here, is unknown.
     pub(super) fn read(&self, key: &Key) -> Stored {
-        let found = match self.recent.get(key.row()) {
-            Some(envelope) => Stored::Found(envelope),
-            None => self.search(key),
-        };
+        if let Some(envelope) = self.recent.get(key.row()) {
+            return self.counted(key, Stored::Found(envelope));
+        }
+        let moment = self.recent.is_kept().then(|| self.stripes.moment(key.token()));
+        let found = self.search(key);
+        if let (Some(moment), Stored::Found(envelope)) = (moment, &found) {
+            // Copies: the row may be part of a network buffer, the envelope of a block of a table.
+            let (row, copy) = (Bytes::copy_from_slice(key.row()), Bytes::copy_from_slice(envelope));
+            self.stripes.if_quiet(key.token(), moment, || self.recent.put(row, copy));
+        }
+        self.counted(key, found)
+    }
+
+    /// The same for whoever passes over many keys once: they must not drive out what is read again and again.
+    pub(super) fn read_in_passing(&self, key: &Key) -> Stored {
+        self.counted(key, self.search(key))
+    }
+
+    fn counted(&self, key: &Key, found: Stored) -> Stored {
         match found {
             counted if self.begun.get().is_some() && self.trust.covers(key.token()) => counted,
             Stored::Found(envelope) => Stored::Unknown(Some(envelope)),
@@ -46,19 +61,11 @@ impl Inner {
         }
     }
 
-    /// What the engine says; what it finds is remembered.
+    /// What the engine says.
     fn search(&self, key: &Key) -> Stored {
-        let moment = self.recent.is_kept().then(|| self.stripes.moment(key.token()));
         match self.engine.get(Keyspace::Objects, key.row()) {
             Ok(None) => Stored::Missing,
-            Ok(Some(envelope)) if Object::decode(&envelope).is_ok() => {
-                if let Some(moment) = moment {
-                    // Copies: the row may be part of a network buffer, the envelope of a block of a table.
-                    let (row, copy) = (Bytes::copy_from_slice(key.row()), Bytes::copy_from_slice(&envelope));
-                    self.stripes.if_quiet(key.token(), moment, || self.recent.put(row, copy));
-                }
-                Stored::Found(envelope)
-            }
+            Ok(Some(envelope)) if Object::decode(&envelope).is_ok() => Stored::Found(envelope),
             Ok(Some(_)) | Err(EngineError::Damaged(_)) => {
                 self.counters.note_damage();
                 Stored::Unknown(None)
