@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{Either, Full};
@@ -19,7 +19,7 @@ use crate::http::query::{Known, Query};
 use crate::http::siblings::rfc3339;
 use crate::http::stream::{self, NDJSON, Pieces};
 use crate::http::surface::{Body, Surface};
-use crate::http::{cursor, objects};
+use crate::http::{cursor, objects, shape};
 
 const KNOWN: Known = Known { values: &["prefix", "limit", "cursor", "r", "quorum", "timeout"], flags: &[] };
 const LIMIT_DEFAULT: usize = 100;
@@ -100,12 +100,7 @@ pub(crate) async fn answer(
 }
 
 fn accepts_lines(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|media| {
-        let mut parts = media.split(';').map(str::trim);
-        let is_lines = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(NDJSON));
-        is_lines && !parts.any(|part| ["q=0", "q=0.0", "q=0.00", "q=0.000"].contains(&part))
-    })
+    shape::ranges(headers).any(|(essence, weight)| weight > 0 && essence.eq_ignore_ascii_case(NDJSON))
 }
 
 impl Asked {
@@ -229,6 +224,7 @@ fn failed(failure: &Failure, timeout: Duration) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::ACCEPT;
 
     #[test]
     fn lines_are_given_to_whom_they_are_asked_by() {

@@ -66,9 +66,7 @@ impl Asked {
         let (deadline, deadline_at) = (surface.service().now() + choices.timeout, Instant::now() + choices.timeout);
         Ok(Self { key, bucket, tokens, choices, context, write_id, deadline, deadline_at })
     }
-}
 
-impl Asked {
     /// How long ago it was asked for.
     pub(crate) fn took(&self, surface: &Surface) -> Duration {
         (surface.service().now() + self.choices.timeout).saturating_sub(self.deadline)

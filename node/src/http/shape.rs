@@ -56,12 +56,8 @@ impl Shape {
     /// has the type it was stored with and no other (RFC 9110, section 12.5.1).
     fn accepted(headers: &HeaderMap) -> Self {
         let (mut value, mut list) = (0, None);
-        let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        for range in ranges.flat_map(|value| value.split(',')) {
-            let mut parts = range.split(';').map(str::trim);
-            let form = Form::of(parts.next().unwrap_or_default());
-            let weight = parts.find_map(weight).unwrap_or(WEIGHT_MAX);
-            match form {
+        for (essence, weight) in ranges(headers) {
+            match Form::of(essence) {
                 None => value = weight.max(value),
                 Some(form) if list.is_none_or(|(best, _)| weight > best) => list = Some((weight, form)),
                 Some(_) => {}
@@ -76,6 +72,15 @@ impl Shape {
 }
 
 const WEIGHT_MAX: u16 = 1_000;
+
+/// The media ranges of `Accept`, each with its weight in thousandths.
+pub(crate) fn ranges(headers: &HeaderMap) -> impl Iterator<Item = (&str, u16)> {
+    let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        (parts.next().unwrap_or_default(), parts.find_map(weight).unwrap_or(WEIGHT_MAX))
+    })
+}
 
 /// `q=0.5` in thousandths. What is malformed is not wanted; what is no weight is none.
 fn weight(parameter: &str) -> Option<u16> {
