@@ -118,10 +118,10 @@ impl Service {
         }
     }
 
-    /// A page of a bucket's keys.
-    pub async fn list(&self, request: ListRequest) -> Result<ListAnswer, Failure> {
+    /// A page of a bucket's keys. As to the trace: see [`Service::write`].
+    pub async fn list(&self, request: ListRequest, trace: Option<Arc<Trace>>) -> Result<ListAnswer, Failure> {
         match self.view() {
-            Some(view) => self.driver.list(request, &view).await,
+            Some(view) => self.driver.list(request, &view, trace.as_deref()).await,
             None => Err(Failure::Busy),
         }
     }

@@ -60,6 +60,27 @@ fn one_search_finds_a_request_on_every_node_it_touched() {
 }
 
 #[test]
+fn a_listing_is_followed_to_every_node_it_asked() {
+    let cluster = cluster();
+    let (trace, name) = ("4bf92f3577b34da6a3ce929d0e0e4737", "page-8-of-this-test");
+    let listing = |accept: &str, name: &str| {
+        let get = request("GET", &cluster[0].url("/v1/kv/f?r=all")).header("X-Request-Id", name);
+        get.header("Accept", accept).header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01")).send().expect(200)
+    };
+    for (accept, name) in [("application/json", name), ("application/x-ndjson", "stream-9-of-this-test")] {
+        listing(accept, name);
+        eventually(SOON, "the listing in every log", || {
+            for node in cluster.nodes() {
+                let told =
+                    lines(node, name).iter().any(|line| line.contains(trace) && line.contains("operation=\"list\""));
+                holds(told, || format!("{} says nothing of {name}", node.name()))?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
 fn a_malformed_trace_is_as_good_as_none() {
     let cluster = cluster();
     for bad in ["00-1-2-3", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "\u{e9}", ""] {
@@ -96,7 +117,7 @@ fn has_parts(answer: &Answer, expected: &[&str]) {
 }
 
 #[test]
-fn every_answer_about_an_object_says_where_its_time_went() {
+fn every_answer_about_objects_says_where_its_time_went() {
     let cluster = cluster();
     let asked = stranger(&cluster, "timed");
     let owner = cluster.nodes().iter().find(|node| node.name() != asked.name()).unwrap();
@@ -109,5 +130,8 @@ fn every_answer_about_an_object_says_where_its_time_went() {
     has_parts(&owner.object("GET", "f", "timed").r(9).send().expect(400), &["total"]);
     let post = request("POST", &owner.url("/v1/kv/f")).body("v").send().expect(201);
     has_parts(&post, &["total", "body", "quorum"]);
+    has_parts(&owner.get("/v1/kv/f?r=all").expect(200), &["total", "quorum"]);
+    let batch = request("POST", &owner.url("/v1/batch")).body(r#"{"op":"get","bucket":"f","key":"timed"}"#);
+    has_parts(&batch.send().expect(200), &["total", "body"]);
     assert_eq!(owner.get("/livez").header("Server-Timing"), None);
 }

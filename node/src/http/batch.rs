@@ -59,10 +59,10 @@ pub(crate) async fn answer(
     surface: &Arc<Surface>,
     request: Request<Incoming>,
     id: &str,
-    trace: Option<Arc<Trace>>,
+    call: &mut Call,
 ) -> Result<Response<Body>, Problem> {
     let (parts, mut incoming) = request.into_parts();
-    match Batch::read(surface, &parts, &mut incoming, id, trace).await {
+    match Batch::read(surface, &parts, &mut incoming, id, call).await {
         Ok(batch) => {
             let (pieces, response) = stream::lines();
             tokio::spawn(batch.run(surface.clone(), pieces));
@@ -83,7 +83,7 @@ impl Batch {
         parts: &Parts,
         incoming: &mut Incoming,
         id: &str,
-        trace: Option<Arc<Trace>>,
+        call: &mut Call,
     ) -> Result<Self, Problem> {
         if parts.method != Method::POST {
             return Err(objects::not_allowed("POST"));
@@ -100,8 +100,11 @@ impl Batch {
             stall: surface.limits().body_stall(),
         };
         let mut held = surface.admission().hold();
-        let body = body::collect(incoming, limits, &mut held).await?;
-        let lines = lines(&body)?;
+        let began = Instant::now();
+        let body = body::collect(incoming, limits, &mut held).await;
+        call.body = Some(began.elapsed());
+        let lines = lines(&body?)?;
+        let trace = call.trace.clone();
         Ok(Self { lines, idempotency, request_id: id.to_owned(), trace, _admitted: admitted, _held: held })
     }
 

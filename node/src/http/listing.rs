@@ -8,11 +8,12 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{Either, Full};
-use rondo_coordinator::{Failure, ListAnswer, ListItem, ListRequest};
+use rondo_coordinator::{Failure, ListAnswer, ListItem, ListRequest, Trace};
 use rondo_storage::Key;
 use serde::Serialize;
 
 use crate::http::admission::Listing as Admitted;
+use crate::http::call::Call;
 use crate::http::params::{self, Choices, RondoHeaders};
 use crate::http::problem::{Kind, Problem};
 use crate::http::query::{Known, Query};
@@ -34,6 +35,8 @@ struct Asked {
     after: Option<String>,
     limit: Option<usize>,
     choices: Choices,
+    /// Goes with every page's questions to the peers.
+    trace: Option<Arc<Trace>>,
 }
 
 /// What a client is shown of a key.
@@ -80,11 +83,15 @@ pub(crate) async fn answer(
     bucket: String,
     parts: &Parts,
     id: &str,
+    call: &mut Call,
 ) -> Result<Response<Body>, Problem> {
     let admitted = surface.admission().admit_listing()?;
-    let asked = Asked::read(surface, bucket, parts)?;
+    let asked = Asked::read(surface, bucket, parts, call.trace.clone())?;
     let as_lines = accepts_lines(&parts.headers);
-    let first = asked.page(surface, asked.after.clone(), asked.page_limit(as_lines, 0)).await?;
+    let began = surface.service().now();
+    let first = asked.page(surface, asked.after.clone(), asked.page_limit(as_lines, 0)).await;
+    call.quorum = Some(surface.service().now().saturating_sub(began));
+    let first = first?;
     let mut response = match as_lines {
         false => asked.json(&first),
         true => {
@@ -104,7 +111,7 @@ fn accepts_lines(headers: &HeaderMap) -> bool {
 }
 
 impl Asked {
-    fn read(surface: &Surface, bucket: String, parts: &Parts) -> Result<Self, Problem> {
+    fn read(surface: &Surface, bucket: String, parts: &Parts, trace: Option<Arc<Trace>>) -> Result<Self, Problem> {
         let query = Query::parse(parts.uri.query(), &KNOWN)?;
         params::refuse_metadata(&parts.headers)?;
         let headers = RondoHeaders::read(&parts.headers)?.of_listing()?;
@@ -120,7 +127,7 @@ impl Asked {
         };
         let after = query.get("cursor").map(place).transpose()?;
         surface.view()?;
-        Ok(Self { bucket, prefix, after, limit, choices })
+        Ok(Self { bucket, prefix, after, limit, choices, trace })
     }
 
     /// How many keys the next page may have, when there are `count` already.
@@ -146,7 +153,7 @@ impl Asked {
             now_us: service.wall_us(),
             deadline: service.now() + self.choices.timeout,
         };
-        service.list(request).await.map_err(|failure| failed(&failure, self.choices.timeout))
+        service.list(request, self.trace.clone()).await.map_err(|failure| failed(&failure, self.choices.timeout))
     }
 
     fn json(&self, page: &ListAnswer) -> Response<Body> {

@@ -43,9 +43,9 @@ impl Operation {
         OPERATIONS[self as usize]
     }
 
-    /// Whether it is about an object: `/v1/kv/`.
+    /// Whether it is about objects, one or many.
     pub(crate) fn is_of_objects(self) -> bool {
-        matches!(self, Self::Put | Self::Get | Self::Delete | Self::Post)
+        matches!(self, Self::Put | Self::Get | Self::Delete | Self::Post | Self::List | Self::Batch)
     }
 }
 

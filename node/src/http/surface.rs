@@ -152,7 +152,8 @@ impl Http {
         }
         if let Some(rest) = request.uri().path().strip_prefix(OBJECTS) {
             if listing::is_asked(request.method(), rest) {
-                return self.listed(request, id).await.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
+                let listed = self.listed(request, id, call).await;
+                return listed.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
             }
             let (parts, incoming) = request.into_parts();
             let head = parts.method == Method::HEAD;
@@ -164,7 +165,7 @@ impl Http {
             return response.map(Either::Left);
         }
         if request.uri().path() == batch::PATH {
-            let answer = batch::answer(&self.surface, request, id, call.trace.clone()).await;
+            let answer = batch::answer(&self.surface, request, id, call).await;
             return answer.unwrap_or_else(|problem| problem.respond(id).map(Either::Left));
         }
         let mut response = match self.router.clone().oneshot(request).await {
@@ -177,9 +178,9 @@ impl Http {
         }
     }
 
-    async fn listed(&self, request: Request<Incoming>, id: &str) -> Result<Response<Body>, Problem> {
+    async fn listed(&self, request: Request<Incoming>, id: &str, call: &mut Call) -> Result<Response<Body>, Problem> {
         let bucket = path::bucket(request.uri().path().strip_prefix(OBJECTS).unwrap_or_default())?;
-        listing::answer(&self.surface, bucket, &request.into_parts().0, id).await
+        listing::answer(&self.surface, bucket, &request.into_parts().0, id, call).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rondo_coordinator::{
-    Failure, List, ListAction, ListAnswer, ListEvent, ListQuery, ListRequest, Now, ReplicaReply, ReplicaRequest,
+    Failure, List, ListAction, ListAnswer, ListEvent, ListQuery, ListRequest, Now, ReplicaReply, ReplicaRequest, Trace,
 };
 use rondo_ring::{NodeId, View};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -20,8 +20,13 @@ struct Question {
 }
 
 impl Driver {
-    /// A page of a bucket's keys.
-    pub async fn list(self: &Arc<Self>, request: ListRequest, view: &View) -> Result<ListAnswer, Failure> {
+    /// A page of a bucket's keys. The trace goes with every question to the peers.
+    pub async fn list(
+        self: &Arc<Self>,
+        request: ListRequest,
+        view: &View,
+        trace: Option<&Trace>,
+    ) -> Result<ListAnswer, Failure> {
         let mut wake_at = request.deadline;
         let (mut list, mut actions) = List::start(request, view, &self.options, self.clock.now());
         // Bounded by the questions that are open: one a stream.
@@ -33,7 +38,7 @@ impl Driver {
                     ListAction::WakeAt(at) => wake_at = at,
                     ListAction::Ask { from, stream, query, deadline } => {
                         let question = Question { from, stream, query: *query, deadline };
-                        self.ask(question, view.this(), events.clone());
+                        self.ask(question, view.this(), trace, events.clone());
                     }
                 }
             }
@@ -43,7 +48,13 @@ impl Driver {
         }
     }
 
-    fn ask(self: &Arc<Self>, question: Question, this: NodeId, events: UnboundedSender<ListEvent>) {
+    fn ask(
+        self: &Arc<Self>,
+        question: Question,
+        this: NodeId,
+        trace: Option<&Trace>,
+        events: UnboundedSender<ListEvent>,
+    ) {
         let Question { from, stream, query, deadline } = question;
         // A listing that has ended no longer listens.
         let tell = move |page| drop(events.send(ListEvent::Page { stream, page }));
@@ -56,6 +67,6 @@ impl Driver {
             Ok(ReplicaReply::Listed(page)) => tell(Some(page)),
             _ => tell(None),
         });
-        self.replicas.send(from, ReplicaRequest::List(Box::new(query)), None, deadline, reply);
+        self.replicas.send(from, ReplicaRequest::List(Box::new(query)), trace, deadline, reply);
     }
 }
