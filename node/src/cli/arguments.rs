@@ -160,6 +160,9 @@ pub(super) struct ObjectArgs {
     /// Causal context of an earlier answer
     #[arg(long)]
     pub(super) context: Option<String>,
+    /// strict: only the key's owners count; sloppy: other nodes may stand in for them
+    #[arg(long, value_name = "KIND")]
+    pub(super) quorum: Option<String>,
     /// Deadline of the request, such as 250ms or 2s
     #[arg(long, value_name = "DURATION")]
     pub(super) timeout: Option<String>,
@@ -175,6 +178,9 @@ pub(super) struct GetArgs {
     /// Replicas that must answer: a number, one, quorum, all, local-quorum
     #[arg(long)]
     pub(super) r: Option<String>,
+    /// Of several concurrent versions the one of this ETag
+    #[arg(long, value_name = "ETAG")]
+    pub(super) sibling: Option<String>,
 }
 
 /// `rondo put`.
@@ -194,6 +200,16 @@ pub(super) struct PutArgs {
     /// Replicas that must have it on disk: a number, one, quorum, all, local-quorum, each-quorum
     #[arg(long)]
     pub(super) w: Option<String>,
+    /// How long the value lives, in seconds or such as 90s, 15m, 1h, 7d [default: the bucket's]
+    #[arg(long, value_name = "DURATION")]
+    pub(super) ttl: Option<String>,
+    /// Only if what is there has this ETag; "*": if anything is there
+    #[arg(long, value_name = "ETAG")]
+    pub(super) if_match: Option<String>,
+    /// Only if nothing is there
+    #[arg(long, value_name = "*", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    #[arg(value_parser = ["*"], hide_possible_values = true, conflicts_with = "if_match")]
+    pub(super) if_none_match: Option<String>,
 }
 
 /// `rondo del`.
@@ -204,6 +220,9 @@ pub(super) struct DelArgs {
     /// Replicas that must have it on disk: a number, one, quorum, all, local-quorum, each-quorum
     #[arg(long)]
     pub(super) w: Option<String>,
+    /// Only if what is there has this ETag; "*": if anything is there
+    #[arg(long, value_name = "ETAG")]
+    pub(super) if_match: Option<String>,
 }
 
 /// `rondo ls`.
@@ -219,6 +238,9 @@ pub(super) struct LsArgs {
     /// Owners of each partition that must answer: a number, one, quorum, all, local-quorum
     #[arg(long)]
     pub(super) r: Option<String>,
+    /// strict: only the owners of a partition count
+    #[arg(long, value_name = "KIND")]
+    pub(super) quorum: Option<String>,
     /// Deadline of each step, such as 250ms or 2s
     #[arg(long, value_name = "DURATION")]
     pub(super) timeout: Option<String>,
@@ -321,6 +343,8 @@ mod tests {
             "rondo dev --exit",
             "rondo dev --nodes 0",
             "rondo put k v --file f",
+            "rondo put k v --if-none-match --if-match a-1",
+            "rondo put k v --if-none-match=a-1",
             "rondo bucket set b",
             "rondo status --endpoint https://n1",
             "rondo load f --concurrency 0",
@@ -330,6 +354,14 @@ mod tests {
         ] {
             assert_eq!(refused(line), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_condition_without_a_value_does_not_swallow_the_key() {
+        let line = ["rondo", "put", "--if-none-match", "k", "v"];
+        let Command::Put(args) = Arguments::try_parse_from(line).unwrap().command else { panic!("put") };
+        assert_eq!((&*args.object.key, args.value.as_deref()), ("k", Some("v")));
+        assert_eq!(args.if_none_match.as_deref(), Some("*"));
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn request(args: &LsArgs) -> Request {
     Request::get(path)
         .header("Accept", "application/x-ndjson")
         .optional("Rondo-R", args.r.as_deref())
+        .optional("Rondo-Quorum", args.quorum.as_deref())
         .optional("Rondo-Timeout", args.timeout.as_deref())
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{DelArgs, GetArgs, ObjectArgs, PutArgs};
-use super::client::{Answer, Request, call};
+use super::client::{Answer, Request, call, encoded};
 use super::failure::Failure;
 use super::output::{Output, print, print_bytes, print_json, say, table};
 use super::problem::{describe, successful};
@@ -20,7 +20,10 @@ use super::problem::{describe, successful};
 const PATIENCE: Duration = Duration::from_secs(630);
 
 pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
-    let request = request(Method::GET, &args.object).optional("Rondo-R", args.r.as_deref());
+    let mut request = request(Method::GET, &args.object).optional("Rondo-R", args.r.as_deref());
+    if let Some(etag) = &args.sibling {
+        request.path += &format!("?sibling={}", encoded(etag));
+    }
     let answer = call(&args.object.target.endpoint, request, PATIENCE).await?;
     let json = args.object.target.output == Output::Json;
     match answer.status {
@@ -38,20 +41,37 @@ pub(super) async fn get(args: &GetArgs) -> Result<(), Failure> {
 pub(super) async fn put(args: &PutArgs) -> Result<(), Failure> {
     let (value, content_type) = value(args)?;
     let content_type = args.content_type.as_deref().unwrap_or(content_type);
-    let request = request(Method::PUT, &args.object).optional("Rondo-W", args.w.as_deref());
+    let request = request(Method::PUT, &args.object)
+        .optional("Rondo-W", args.w.as_deref())
+        .optional("Rondo-Ttl", args.ttl.as_deref())
+        .optional("If-Match", args.if_match.as_deref().map(etags).as_deref())
+        .optional("If-None-Match", args.if_none_match.as_deref());
     let request = request.header("Content-Type", content_type).body(value);
-    written(&args.object, successful(call(&args.object.target.endpoint, request, PATIENCE).await?)?)
+    written(&args.object, call(&args.object.target.endpoint, request, PATIENCE).await?)
 }
 
 pub(super) async fn del(args: &DelArgs) -> Result<(), Failure> {
-    let request = request(Method::DELETE, &args.object).optional("Rondo-W", args.w.as_deref());
-    written(&args.object, successful(call(&args.object.target.endpoint, request, PATIENCE).await?)?)
+    let request = request(Method::DELETE, &args.object)
+        .optional("Rondo-W", args.w.as_deref())
+        .optional("If-Match", args.if_match.as_deref().map(etags).as_deref());
+    written(&args.object, call(&args.object.target.endpoint, request, PATIENCE).await?)
 }
 
 fn request(method: Method, object: &ObjectArgs) -> Request {
     Request::object(method, &object.bucket, &object.key)
         .optional("Rondo-Context", object.context.as_deref())
+        .optional("Rondo-Quorum", object.quorum.as_deref())
         .optional("Rondo-Timeout", object.timeout.as_deref())
+}
+
+/// ETags as `If-Match` has them: these commands show them without the quotes that a shell would take away.
+fn etags(given: &str) -> String {
+    let quoted = |etag: &str| match etag.trim() {
+        bare @ ("" | "*") => bare.to_owned(),
+        quoted if quoted.contains('"') => quoted.to_owned(),
+        bare => format!("\"{bare}\""),
+    };
+    given.split(',').map(quoted).collect::<Vec<_>>().join(", ")
 }
 
 /// The value with the media type it most likely has.
@@ -78,37 +98,57 @@ fn stdin() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// What a write was answered with.
+/// What a write was answered with. One that was refused for what is there says what that is.
 fn written(object: &ObjectArgs, answer: Answer) -> Result<(), Failure> {
+    if !answer.status.is_success() {
+        ["etag", "context"].into_iter().filter_map(|name| line(&answer, name)).for_each(|line| say(&line));
+    }
+    let answer = successful(answer)?;
     if object.target.output == Output::Json {
         return print_json(&Value::Object(facts(object, &answer)));
     }
-    let named =
-        [("acks", "Rondo-Acks"), ("etag", "ETag"), ("siblings", "Rondo-Siblings"), ("context", "Rondo-Context")];
-    let line = |(name, header): (&str, &str)| answer.header(header).map(|value| format!("{name}: {value}"));
-    print(&named.into_iter().filter_map(line).collect::<Vec<_>>().join("\n"))
+    let named = ["acks", "etag", "siblings", "context"];
+    print(&named.into_iter().filter_map(|name| line(&answer, name)).collect::<Vec<_>>().join("\n"))
 }
 
-/// What the headers say of an object. ETags in JSON are without their quotes.
+fn line(answer: &Answer, name: &str) -> Option<String> {
+    fact(answer, name).map(|value| format!("{name}: {value}"))
+}
+
+/// Headers of an answer, by the names that they have here.
+const FACTS: [(&str, &str); 7] = [
+    ("etag", "ETag"),
+    ("context", "Rondo-Context"),
+    ("acks", "Rondo-Acks"),
+    ("siblings", "Rondo-Siblings"),
+    ("content_type", "Content-Type"),
+    ("modified", "Last-Modified"),
+    ("expires", "Rondo-Expires"),
+];
+
+/// What a header says of an object. ETags are without their quotes.
+fn fact<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    let (_, header) = FACTS.into_iter().find(|(known, _)| *known == name)?;
+    answer.header(header).map(|value| value.trim_matches('"'))
+}
+
+/// What the headers say of an object.
 fn facts(object: &ObjectArgs, answer: &Answer) -> Map<String, Value> {
     let mut facts = Map::new();
     facts.insert("bucket".into(), json!(object.bucket));
     facts.insert("key".into(), json!(object.key));
     facts.insert("status".into(), json!(answer.status.as_u16()));
-    let named = [
-        ("etag", "ETag"),
-        ("context", "Rondo-Context"),
-        ("acks", "Rondo-Acks"),
-        ("siblings", "Rondo-Siblings"),
-        ("content_type", "Content-Type"),
-        ("modified", "Last-Modified"),
-    ];
-    for (name, header) in named {
-        if let Some(value) = answer.header(header) {
-            facts.insert(name.into(), json!(value.trim_matches('"')));
-        }
-    }
+    let told = FACTS.into_iter().filter_map(|(name, _)| Some((name, fact(answer, name)?)));
+    facts.extend(told.map(|(name, value)| match name {
+        "modified" => (name.to_owned(), json!(rfc3339(value))),
+        _ => (name.to_owned(), json!(value)),
+    }));
     facts
+}
+
+/// The time of `Last-Modified` as all times in JSON are.
+fn rfc3339(http_date: &str) -> String {
+    jiff::fmt::rfc2822::parse(http_date).map_or_else(|_| http_date.to_owned(), |time| time.timestamp().to_string())
 }
 
 /// A value as the contract shows one in JSON: `value`, `text` or `base64`.
@@ -206,6 +246,19 @@ mod tests {
         let text = siblings(&answer(409, &[], body)).unwrap();
         assert!(text.starts_with("2 concurrent versions:\n"), "{text}");
         assert!(text.contains("hi") && text.contains("(binary)") && text.ends_with("--context CTX"));
+    }
+
+    #[test]
+    fn times_in_json_are_those_of_the_contract() {
+        assert_eq!(rfc3339("Sat, 28 Nov 2026 22:14:00 GMT"), "2026-11-28T22:14:00Z");
+        assert_eq!(rfc3339("yesterday"), "yesterday");
+    }
+
+    #[test]
+    fn etags_get_their_quotes() {
+        assert_eq!(etags("a-1"), "\"a-1\"");
+        assert_eq!(etags("a-1,\"b-2\""), "\"a-1\", \"b-2\"");
+        assert_eq!((&*etags("*"), &*etags("W/\"a-1\"")), ("*", "W/\"a-1\""));
     }
 
     #[test]

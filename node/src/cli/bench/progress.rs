@@ -18,8 +18,9 @@ pub(crate) async fn draw(name: &'static str, view: &View) -> Infallible {
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
         ticks.tick().await;
-        bar.set_position((view.share() * STEPS as f64) as u64);
+        // The position draws.
         bar.set_message(view.done().to_string());
+        bar.set_position((view.share() * STEPS as f64) as u64);
     }
 }
 
