@@ -47,6 +47,7 @@ mod shape;
 mod siblings;
 mod stream;
 mod surface;
+mod target;
 mod trace;
 mod welcome;
 

@@ -7,6 +7,7 @@
 use smallvec::SmallVec;
 
 use crate::http::problem::{Kind, Problem};
+use crate::http::target::Target;
 use rondo_config::HttpLimits;
 
 /// Where the next byte belongs.
@@ -35,6 +36,7 @@ struct Head {
     chunked: bool,
     /// Spaces in the request line.
     spaces: u64,
+    target: Target,
 }
 
 /// Why a head is refused. The connection ends with it.
@@ -47,6 +49,7 @@ pub(crate) enum Refused {
     BadContentLength,
     BadTransferEncoding,
     BadRequestLine,
+    BadTarget,
     BadField,
     FoldedField,
     ControlByte,
@@ -174,6 +177,7 @@ impl HeadScanner {
         self.tail[TAIL_BYTES - kept..].copy_from_slice(&part[part.len() - kept..]);
         if self.head.lines == 0 {
             self.head.spaces += part.iter().filter(|&&byte| byte == b' ').count() as u64;
+            self.head.target.follow(part)?;
         }
         Ok(())
     }
@@ -279,6 +283,11 @@ impl Refused {
             Self::BadTransferEncoding => (Kind::BadRequest, "Transfer-Encoding: only chunked is allowed, once".into()),
             Self::BadRequestLine => {
                 let allowed = "the first line is no request: METHOD /path HTTP/1.1, with one space each, is allowed";
+                (Kind::BadRequest, allowed.into())
+            }
+            Self::BadTarget => {
+                let allowed =
+                    "the target of a request is a /path?query of UTF-8; < > # \" ` have to be percent-encoded";
                 (Kind::BadRequest, allowed.into())
             }
             Self::BadField => (Kind::BadRequest, "a header field is not Name: value".into()),
