@@ -70,6 +70,22 @@ impl QuorumChoice {
         if fits { Ok(self) } else { Err(refused()) }
     }
 
+    /// Whether both come to the same whatever the zones: `one` is 1, `all` is N.
+    pub fn means(self, other: Self, n: ReplicationFactor) -> bool {
+        self == other || self.count(n).is_some_and(|count| other.count(n) == Some(count))
+    }
+
+    /// How many, where that does not depend on zones.
+    fn count(self, n: ReplicationFactor) -> Option<u8> {
+        match self {
+            Self::Count(count) => Some(count),
+            Self::One => Some(1),
+            Self::Quorum => Some(n.get() / 2 + 1),
+            Self::All => Some(n.get()),
+            Self::LocalQuorum | Self::EachQuorum => None,
+        }
+    }
+
     /// What is allowed, for a person.
     pub fn allowed(n: ReplicationFactor, usage: Use) -> String {
         let words = Self::WORDS.iter().filter(|(_, choice)| usage == Use::Write || *choice != Self::EachQuorum);
@@ -190,6 +206,15 @@ mod tests {
             let json = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<QuorumChoice>(&json).unwrap(), choice);
         }
+    }
+
+    #[test]
+    fn a_word_and_its_number_mean_the_same() {
+        let same =
+            |one: &str, other: &str, of| one.parse::<QuorumChoice>().unwrap().means(other.parse().unwrap(), n(of));
+        assert!(same("one", "1", 3) && same("2", "quorum", 3) && same("all", "5", 5) && same("3", "quorum", 4));
+        assert!(same("each-quorum", "each-quorum", 3) && same("quorum", "one", 1));
+        assert!(!same("2", "3", 3) && !same("quorum", "all", 3) && !same("local-quorum", "quorum", 3));
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn partitions(view: &View) -> Partitions {
     counted
 }
 
-/// The worst of what the partitions say, and of buckets that want more owners than there are members.
+/// What the partitions say; a bucket that wants more owners than there are members lacks some, and that is all.
 fn health<'a>(partitions: Partitions, view: &View, buckets: impl Iterator<Item = &'a Bucket>) -> Health {
     let of_partitions = match partitions {
         Partitions { below_quorum: 1.., .. } => Health::Unavailable,
@@ -103,10 +103,9 @@ fn health<'a>(partitions: Partitions, view: &View, buckets: impl Iterator<Item =
         _ => Health::Healthy,
     };
     let members = view.layout().members().len();
-    let of_bucket = |bucket: &Bucket| match usize::from(bucket.n.get()) {
-        n if n <= members => Health::Healthy,
-        n if n / 2 < members => Health::Degraded,
-        _ => Health::Unavailable,
+    let of_bucket = |bucket: &Bucket| match usize::from(bucket.n.get()) > members {
+        true => Health::Degraded,
+        false => Health::Healthy,
     };
     buckets.map(of_bucket).fold(of_partitions, Health::max)
 }
@@ -193,7 +192,7 @@ mod tests {
         let view = view(3, 3, &[]);
         assert_eq!(health_of(&view, &[bucket(3), bucket(1)]), Health::Healthy);
         assert_eq!(health_of(&view, &[bucket(5), bucket(1)]), Health::Degraded);
-        assert_eq!(health_of(&view, &[bucket(7)]), Health::Unavailable);
+        assert_eq!(health_of(&view, &[bucket(7)]), Health::Degraded, "no partition is below its quorum");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
 use rondo_coordinator::{Bucket, QuorumChoice, Use};
 use rondo_storage::store::{Ttl, TtlError};
 
@@ -47,7 +47,7 @@ impl<'a> RondoHeaders<'a> {
                 "context" => &mut read.context,
                 "ttl" => &mut read.ttl,
                 _ if short.starts_with("meta-") => continue,
-                _ => return Err(unknown(name)),
+                _ => return Err(unknown(name, value)),
             };
             let shown = || String::from_utf8_lossy(value.as_bytes()).into_owned();
             let text = value.to_str().map_err(|_| Problem::parameter(&title(name), &shown(), "visible ASCII"))?;
@@ -78,19 +78,19 @@ impl<'a> RondoHeaders<'a> {
     /// Joins headers, parameters and the bucket's defaults.
     pub(crate) fn choices(&self, query: &Query<'_>, bucket: &Bucket, limits: &HttpLimits) -> Result<Choices, Problem> {
         let quorum = |usage| move |text: &str| QuorumChoice::read(text, bucket.n, usage).map_err(|e| e.allowed);
-        let r = either(("Rondo-R", self.r), ("r", query.get("r")), quorum(Use::Read))?;
-        let w = either(("Rondo-W", self.w), ("w", query.get("w")), quorum(Use::Write))?;
-        let kind = either(("Rondo-Quorum", self.quorum), ("quorum", query.get("quorum")), strictness)?;
+        let same = |one: &QuorumChoice, other: &QuorumChoice| one.means(*other, bucket.n);
+        let r = either(("Rondo-R", self.r), ("r", query.get("r")), quorum(Use::Read), same)?;
+        let w = either(("Rondo-W", self.w), ("w", query.get("w")), quorum(Use::Write), same)?;
+        let kind = either(("Rondo-Quorum", self.quorum), ("quorum", query.get("quorum")), strictness, PartialEq::eq)?;
         if let Some((name, Strictness::Sloppy)) = kind {
             return Err(Problem::later(name, "sloppy"));
         }
         let max = limits.timeout_max_ms;
-        let timeout = either(("Rondo-Timeout", self.timeout), ("timeout", query.get("timeout")), |text| {
-            duration_ms(text).filter(|ms| *ms <= max).ok_or_else(|| timeout_allowed(max))
-        })?;
-        let ttl = either(("Rondo-Ttl", self.ttl), ("ttl", query.get("ttl")), |text| {
-            text.parse().map_err(|error: TtlError| error.to_string())
-        })?;
+        let duration = |text: &str| duration_ms(text).filter(|ms| *ms <= max).ok_or_else(|| timeout_allowed(max));
+        let timeout =
+            either(("Rondo-Timeout", self.timeout), ("timeout", query.get("timeout")), duration, PartialEq::eq)?;
+        let lifetime = |text: &str| text.parse().map_err(|error: TtlError| error.to_string());
+        let ttl = either(("Rondo-Ttl", self.ttl), ("ttl", query.get("ttl")), lifetime, PartialEq::eq)?;
         Ok(Choices {
             r: r.map_or(bucket.r, |(_, r)| r),
             w: w.map_or(bucket.w, |(_, w)| w),
@@ -123,17 +123,18 @@ fn strictness(text: &str) -> Result<Strictness, String> {
 }
 
 /// A header or the parameter of the same meaning, each with its name. Both may be there if they mean the same.
-fn either<T: PartialEq>(
+fn either<T>(
     header: (&'static str, Option<&str>),
     parameter: (&'static str, Option<&str>),
     parse: impl Fn(&str) -> Result<T, String>,
+    same: impl Fn(&T, &T) -> bool,
 ) -> Result<Option<(&'static str, T)>, Problem> {
     let read = |(name, text): (&'static str, Option<&str>)| {
         let parsed = text.map(|text| parse(text).map_err(|allowed| Problem::parameter(name, text, allowed)));
         parsed.transpose()
     };
     match (read(header)?, read(parameter)?) {
-        (Some(one), Some(other)) if one != other => {
+        (Some(one), Some(other)) if !same(&one, &other) => {
             let value = parameter.1.unwrap_or_default();
             let detail = format!("{}: {value:?} is not what the header {} says", parameter.0, header.0);
             let allowed = header.1.unwrap_or_default();
@@ -173,17 +174,21 @@ fn capitalized(word: &str) -> String {
     letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
 }
 
-fn unknown(name: &HeaderName) -> Problem {
+fn unknown(name: &HeaderName, value: &HeaderValue) -> Problem {
     const ALLOWED: &str = "Rondo-R, Rondo-W, Rondo-Quorum, Rondo-Context, Rondo-Timeout, Rondo-Ttl, Rondo-Meta-…";
     let name = title(name);
     let detail = format!("{name} is no header of a request; there are: {ALLOWED}");
-    Problem::new(Kind::BadParameter, detail).naming(&name, "").allowing(ALLOWED)
+    let value: String = String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect();
+    Problem::new(Kind::BadParameter, detail).naming(&name, &value).allowing(ALLOWED)
 }
 
 /// Refuses `Rondo-Meta-…` where there is no value to keep it with.
 pub(crate) fn refuse_metadata(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.keys().find(|name| name.as_str().starts_with("rondo-meta-")) {
-        Some(name) => Err(Problem::parameter(&title(name), "", "Rondo-Meta-… on PUT and POST only")),
+    match headers.iter().find(|(name, _)| name.as_str().starts_with("rondo-meta-")) {
+        Some((name, value)) => {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            Err(Problem::parameter(&title(name), &value, "Rondo-Meta-… on PUT and POST only"))
+        }
         None => Ok(()),
     }
 }
@@ -192,7 +197,6 @@ pub(crate) fn refuse_metadata(headers: &HeaderMap) -> Result<(), Problem> {
 mod tests {
     use super::*;
     use crate::http::query::Known;
-    use http::HeaderValue;
     use serde_json::Value;
 
     const KNOWN: Known = Known { values: &["r", "w", "quorum", "timeout", "ttl", "siblings", "sibling"], flags: &[] };
@@ -239,6 +243,10 @@ mod tests {
         assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some("w"), Some("3")));
         assert!(choose(&[("rondo-timeout", "1s")], "timeout=1000ms").is_ok());
         assert!(choose(&[("rondo-ttl", "3600")], "ttl=1h").is_ok());
+        for (header, parameter) in [("one", "w=1"), ("2", "w=quorum"), ("all", "w=3")] {
+            assert!(choose(&[("rondo-w", header)], parameter).is_ok(), "{header} {parameter}");
+        }
+        assert_eq!(refused(choose(&[("rondo-w", "local-quorum")], "w=quorum"))["parameter"], "w");
         assert_eq!(refused(choose(&[("rondo-ttl", "60")], "ttl=1h"))["parameter"], "ttl");
     }
 
@@ -267,7 +275,8 @@ mod tests {
 
     #[test]
     fn misspelt_and_repeated_headers_are_refused() {
-        assert_eq!(refused(choose(&[("rondo-qourum", "strict")], ""))["parameter"], "Rondo-Qourum");
+        let shown = refused(choose(&[("rondo-qourum", "strict")], ""));
+        assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some("Rondo-Qourum"), Some("strict")));
         let mut twice = headers(&[("rondo-w", "1")]);
         twice.append("rondo-w", HeaderValue::from_static("1"));
         assert_eq!(refused(RondoHeaders::read(&twice))["parameter"], "Rondo-W");
@@ -293,6 +302,7 @@ mod tests {
             refused(RondoHeaders { ttl: Some("60"), ..RondoHeaders::default() }.refuse_ttl())["parameter"],
             "Rondo-Ttl"
         );
-        assert_eq!(refused(refuse_metadata(&headers(&[("rondo-meta-x", "1")])))["parameter"], "Rondo-Meta-X");
+        let shown = refused(refuse_metadata(&headers(&[("rondo-meta-x", "1")])));
+        assert_eq!((shown["parameter"].as_str(), shown["value"].as_str()), (Some("Rondo-Meta-X"), Some("1")));
     }
 }

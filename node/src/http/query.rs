@@ -30,7 +30,8 @@ impl<'a> Query<'a> {
         let mut pairs = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (raw_name, raw_value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (name, value) = (form_decode(raw_name)?, form_decode(raw_value)?);
+            let name = form_decode(raw_name)?;
+            let value = form_decode(raw_value).map_err(|problem| badly_encoded(problem, &name, raw_value))?;
             let is_flag = known.flags.contains(&&*name);
             if !is_flag && !known.values.contains(&&*name) {
                 return Err(unknown(&name, &value, known));
@@ -72,6 +73,11 @@ fn form_decode(raw: &str) -> Result<Cow<'_, str>, Problem> {
     path::decode(&spaced).map(|text| Cow::Owned(text.into_owned()))
 }
 
+fn badly_encoded(problem: Problem, name: &str, raw: &str) -> Problem {
+    let cut = |text: &str| text.chars().take(100).collect::<String>();
+    problem.naming(&cut(name), &cut(raw)).allowing("UTF-8, percent-encoded")
+}
+
 fn unknown(name: &str, value: &str, known: &Known) -> Problem {
     let names: Vec<&str> = known.values.iter().chain(known.flags).copied().collect();
     let allowed = if names.is_empty() { "no parameter".to_owned() } else { names.join(", ") };
@@ -84,6 +90,7 @@ fn unknown(name: &str, value: &str, known: &Known) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const KNOWN: Known = Known { values: &["r", "key"], flags: &["verbose"] };
 
@@ -119,5 +126,6 @@ mod tests {
         for query in ["key=%", "key=%ff", "%zz=1"] {
             assert_eq!(Query::parse(Some(query), &KNOWN).unwrap_err().kind(), Kind::BadRequest, "{query}");
         }
+        assert_eq!((&refused("key=%ff")["parameter"], &refused("key=%ff")["value"]), (&json!("key"), &json!("%ff")));
     }
 }

@@ -1,6 +1,8 @@
 //! One line of a batch: a request in other clothes. It is put into those of a request on its object, goes the way of
 //! one, and its answer is put into a line again, so that nothing is decided here that is decided there.
 
+use std::fmt::Display;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -60,8 +62,12 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 
 impl Line {
     pub(super) fn parse(text: &[u8]) -> Result<Self, Problem> {
-        let refused = |error| Problem::new(Kind::BadRequest, format!("the line is no operation: {error}"));
-        serde_json::from_slice(text).map_err(refused)
+        let refused = |why: &dyn Display| Problem::new(Kind::BadRequest, format!("the line is no operation: {why}"));
+        // An array with as many elements would be taken for one.
+        match text.trim_ascii_start().first() {
+            Some(b'{') => serde_json::from_slice(text).map_err(|error| refused(&error)),
+            _ => Err(refused(&"a JSON object is needed")),
+        }
     }
 
     pub(super) fn name(&self) -> Name {
@@ -83,7 +89,7 @@ impl Line {
         };
         let mut headers = http::HeaderMap::new();
         if method == Method::PUT {
-            let content_type = self.content_type.as_deref().unwrap_or(default_type);
+            let content_type = self.content_type.as_deref().filter(|sent| !sent.is_empty()).unwrap_or(default_type);
             headers.insert(CONTENT_TYPE, header("content_type", content_type)?);
         }
         for (name, field, value) in [
@@ -142,9 +148,13 @@ fn header(field: &str, value: &str) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(value).map_err(|_| Problem::parameter(field, value, "visible ASCII"))
 }
 
-/// A number and the same as a text mean the same.
+/// A number and the same as a text mean the same, and 2.0 is the number 2.
 fn parameter(name: &str, value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = match (value.as_str(), value.as_f64()) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(number)) if number.fract() == 0.0 => format!("{number}"),
+        (None, _) => value.to_string(),
+    };
     format!("{name}={}", utf8_percent_encode(&text, NON_ALPHANUMERIC))
 }
 
@@ -246,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_line_is_a_request_in_other_clothes() {
-        let line = r#"{"op":"put","bucket":"b","key":"a/é","value":{"x": 1.10},"r":1,"w":"all","ttl":"1h",
+        let line = r#"{"op":"put","bucket":"b","key":"a/é","value":{"x": 1.10},"r":1.0,"w":"all","ttl":"1h",
             "context":"C","if_match":"a-1","if_none_match":"*"}"#;
         let (key, parts, body) = request(line).unwrap();
         assert_eq!((key.bucket(), key.key(), &body[..]), ("b", "a/é", &br#"{"x": 1.10}"#[..]));
@@ -260,7 +270,7 @@ mod tests {
             (body, parts.headers["content-type"].to_str().unwrap().to_owned())
         };
         assert_eq!(body_of(r#""value":null"#), (Bytes::from("null"), "application/json".into()));
-        assert_eq!(body_of(r#""text":"hi""#), (Bytes::from("hi"), "text/plain".into()));
+        assert_eq!(body_of(r#""text":"hi","content_type":"""#), (Bytes::from("hi"), "text/plain".into()));
         assert_eq!(body_of(r#""base64":"/wA=","content_type":"a/b""#), (Bytes::from(vec![255, 0]), "a/b".into()));
     }
 
@@ -275,7 +285,10 @@ mod tests {
         assert_eq!(refused(r#""op":"put","base64":"/w""#)["parameter"], "base64");
         assert_eq!(refused(r#""op":"get","context":"\n""#)["parameter"], "context");
         assert!(refused(r#""op":"get","kee":1"#)["detail"].as_str().unwrap().contains("unknown field `kee`"));
-        assert_eq!(request("[]").unwrap_err()["status"], 400);
+        let array = format!(r#"["put","b","k",1{}]"#, ",null".repeat(9));
+        for line in ["[]", "1", " null", &array] {
+            assert!(request(line).unwrap_err()["detail"].as_str().unwrap().contains("a JSON object"), "{line}");
+        }
     }
 
     #[test]
