@@ -14,6 +14,8 @@ const AUTHORITY_BYTES_MAX: usize = 300;
 #[derive(Debug, Default)]
 pub(crate) struct Target {
     place: Place,
+    /// There is something of a method.
+    begun: bool,
     /// The first bytes of a character that has not come to its end.
     unfinished: SmallVec<[u8; 4]>,
 }
@@ -44,7 +46,11 @@ impl Target {
             part = match &mut self.place {
                 Place::Behind => return Ok(()),
                 Place::Before => match part.iter().position(|&byte| byte == b' ') {
-                    None => return Ok(()),
+                    None => {
+                        self.begun = true;
+                        return Ok(());
+                    }
+                    Some(0) if !self.begun => return Err(Refused::BadRequestLine),
                     Some(end) => {
                         self.place = Place::Start;
                         &part[end + 1..]
