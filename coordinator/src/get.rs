@@ -152,6 +152,7 @@ impl Read {
                 self.store_took = Some(now.saturating_sub(self.began));
                 self.heard(self.this, ReplicaValue::of(stored, Want::Object));
             }
+            Event::NotReadHere => self.repaired(self.this, false),
             Event::MergedHere(result) => self.repaired(self.this, result.is_ok()),
             Event::Reply { from, result } => self.on_reply(from, result),
             // Events of a write answer no action of a read.

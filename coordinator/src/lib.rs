@@ -117,6 +117,8 @@ pub enum Event {
     MergedHere(Result<(), StoreError>),
     /// `ReadHere` ended.
     ReadHere(Stored),
+    /// `ReadHere` was given up: the disk is slow to say anything.
+    NotReadHere,
     /// `Send` ended.
     Reply {
         /// Whose.

@@ -26,7 +26,7 @@ impl ReplicaReply {
         match result {
             Ok(()) => Self::Merged,
             Err(StoreError::LowDisk | StoreError::Engine(EngineError::DiskFull)) => Self::Refused(Refusal::LowDisk),
-            Err(StoreError::Engine(EngineError::Busy)) => Self::Refused(Refusal::Busy),
+            Err(StoreError::Engine(EngineError::Busy) | StoreError::GivenUp) => Self::Refused(Refusal::Busy),
             Err(StoreError::Damaged) => Self::Refused(Refusal::Damaged),
             Err(_) => Self::Refused(Refusal::Storage),
         }

@@ -3,6 +3,7 @@
 pub mod buckets;
 pub mod control;
 mod descriptors;
+pub mod disk;
 pub mod drive;
 pub mod files;
 mod house;

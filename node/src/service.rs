@@ -6,11 +6,13 @@ use rondo_coordinator::get::ReadRequest;
 use rondo_coordinator::put::WriteRequest;
 use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, Trace, WriteAnswer};
 use rondo_ring::{NodeId, View};
-use rondo_storage::store::{Store, WallClock};
+use rondo_storage::Key;
+use rondo_storage::store::{Stored, WallClock};
 use rondo_storage::versions::ContextTokens;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::server::buckets::Buckets;
+use crate::server::disk::Reading;
 use crate::server::drive::Driver;
 use crate::server::membership::Membership;
 use crate::server::time::{Clock, SystemClock};
@@ -161,9 +163,15 @@ impl Service {
         self.shared.readiness.borrow().clone()
     }
 
-    /// This node's disk.
-    pub fn store(&self) -> &Arc<Store> {
-        &self.driver.store
+    /// What this node's disk holds of a key; `None` where it is slow to say.
+    pub async fn held(&self, key: Key) -> Option<Stored> {
+        if let Some(stored) = self.driver.store.try_read(&key) {
+            return Some(stored);
+        }
+        let (tell, told) = oneshot::channel();
+        // The asking connection may be gone.
+        self.driver.disk.submit(Reading::new(key, move |read| drop(tell.send(read))));
+        told.await.ok()?.ok()
     }
 
     /// Makes and checks contexts; `None` until the cluster is formed.

@@ -125,8 +125,16 @@ pub struct EngineStatus {
 /// Rows of one page of a scan, in byte order of their keys.
 pub type Rows = Vec<(Bytes, Bytes)>;
 
-/// Ordered, durable maps. Reads are synchronous and may touch the disk; writes never block.
+/// Ordered, durable maps. Reads are synchronous and may touch the disk, but for those that say otherwise; writes never
+/// block.
 pub trait Engine: Send + Sync + 'static {
+    /// What memory alone can say of a key: as [`get`](Self::get), without waiting for the disk or for anybody who does.
+    /// `None`: the tables have to be read.
+    fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Result<Option<Bytes>, EngineError>> {
+        let _ = (keyspace, key);
+        None
+    }
+
     /// The value of a key as last published.
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 

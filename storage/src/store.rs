@@ -6,7 +6,8 @@
 //!   no write that this instance made and forgot: where it may have forgotten one, it is another instance
 //!   (`docs/decisions/0004-storage-instances.md`).
 //! - **S3** What is damaged is *unknown*: never a value, never "missing".
-//! - **S4** No call blocks on the writer; reads may touch the disk.
+//! - **S4** No call blocks on the writer. Those that are only tried ([`Store::try_read`], [`Store::try_update`],
+//!   [`Store::try_merge`]) wait neither for the disk nor for anybody who does; the others may.
 //!
 //! A node's way: [`DataDirectory::open`], [`Store::open`], ask the peers what they saw of this node
 //! ([`Store::last_start`] there), [`judge_start`], [`DataDirectory::join`], [`Store::begin`], tell the peers
@@ -60,6 +61,7 @@ use crate::engine::{DiskEngine, Durability, Engine, EngineError, EngineOptions, 
 use crate::versions::{ActorId, CausalContext, Conflict, Dot, Metadata, Object};
 use home::Home;
 use merkle::{InFlight, Trees};
+use scan::Reach;
 use session::Session;
 use trust::{Distrust, Trust};
 
@@ -278,13 +280,34 @@ impl Store {
         self.inner.home.as_ref().map(|home| &home.directory)
     }
 
-    /// The coordinating owner's read-modify-write (S1, S2). On `Err`, `done` is not called.
+    /// The coordinating owner's read-modify-write (S1, S2). May wait for the disk. On `Err`, `done` is not called.
     pub fn update(&self, key: &Key, change: Change, done: StoreDone) -> Result<Updated, StoreError> {
-        self.inner.update(key, change, done)
+        self.update_unless_given_up(key, &change, || Some(done))
     }
 
-    /// A replica's write: merges an envelope into what is here. Damaged rows are replaced by the incoming object. On
-    /// `Err`, `done` is not called.
+    /// The same if it can be done without waiting for the disk (S4). `None`: nothing was done, and `done` was not called.
+    pub fn try_update(
+        &self,
+        key: &Key,
+        change: &Change,
+        done: impl FnOnce() -> StoreDone,
+    ) -> Option<Result<Updated, StoreError>> {
+        self.inner.update(key, change, Reach::Memory, || Some(done())).transpose()
+    }
+
+    /// [`update`](Self::update) for somebody who may give up while it waits for the disk: `claim` is called when that is
+    /// over, and unless it gives a callback then, nothing is written.
+    pub fn update_unless_given_up(
+        &self,
+        key: &Key,
+        change: &Change,
+        claim: impl FnOnce() -> Option<StoreDone>,
+    ) -> Result<Updated, StoreError> {
+        self.inner.update(key, change, Reach::Disk, claim)?.ok_or(StoreError::GivenUp)
+    }
+
+    /// A replica's write: merges an envelope into what is here. Damaged rows are replaced by the incoming object. May
+    /// wait for the disk. On `Err`, `done` is not called.
     pub fn merge(
         &self,
         key: &Key,
@@ -292,12 +315,39 @@ impl Store {
         durability: Durability,
         done: StoreDone,
     ) -> Result<Merged, StoreError> {
-        self.inner.merge(key, object, durability, done)
+        self.merge_unless_given_up(key, object, durability, || Some(done))
     }
 
-    /// What is durably published here.
+    /// As [`try_update`](Self::try_update).
+    pub fn try_merge(
+        &self,
+        key: &Key,
+        object: &Bytes,
+        durability: Durability,
+        done: impl FnOnce() -> StoreDone,
+    ) -> Option<Result<Merged, StoreError>> {
+        self.inner.merge(key, object, durability, Reach::Memory, || Some(done())).transpose()
+    }
+
+    /// As [`update_unless_given_up`](Self::update_unless_given_up).
+    pub fn merge_unless_given_up(
+        &self,
+        key: &Key,
+        object: &Bytes,
+        durability: Durability,
+        claim: impl FnOnce() -> Option<StoreDone>,
+    ) -> Result<Merged, StoreError> {
+        self.inner.merge(key, object, durability, Reach::Disk, claim)?.ok_or(StoreError::GivenUp)
+    }
+
+    /// What is durably published here. May wait for the disk.
     pub fn read(&self, key: &Key) -> Stored {
-        self.inner.read(key)
+        self.inner.read(key, Reach::Disk).unwrap_or(Stored::Unknown(None))
+    }
+
+    /// The same if memory alone can say it (S4).
+    pub fn try_read(&self, key: &Key) -> Option<Stored> {
+        self.inner.read(key, Reach::Memory)
     }
 
     /// The instance whose dots this store makes at the moment; a failed write changes it.

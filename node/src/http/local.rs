@@ -24,7 +24,8 @@ pub(crate) async fn read(State(surface): State<Arc<Surface>>, request: Request) 
     let service = surface.service();
     let bucket = service.bucket(key.bucket());
     let owner = service.view().is_some_and(|view| view.owners(key.token(), bucket.n).contains(&service.node_id()));
-    let stored = service.store().read(&key);
+    let slow = || Problem::new(Kind::Busy, "this node's disk is slow to say what it holds");
+    let stored = service.held(key.clone()).await.ok_or_else(slow)?;
     let object = Store::decode(&stored);
     let context = object.as_ref().and_then(|object| Some(service.tokens()?.seal(&key, &object.context)));
     let conflict = bucket.conflict;

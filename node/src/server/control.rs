@@ -12,6 +12,7 @@ use rondo_coordinator::{ReplicaRequest, ReplyTo};
 use rondo_gossip::{Message, NodeInfo};
 use rondo_ring::NodeId;
 use rondo_storage::store::Store;
+use tokio::task::spawn_blocking;
 
 use crate::peers::{self, Arrival, Cause, Control, Lane, PeerError, PeerHandler, Refused};
 use crate::server::drive::Driver;
@@ -73,7 +74,10 @@ async fn answer(membership: Membership, store: Arc<Store>, from: NodeId, body: &
             framed(MEMBERSHIP, &answer.encode())
         }
         Some(&REFILL) => {
-            let page = postcard::from_bytes(&body[1..]).ok().and_then(|request| refill::page(&store, &request));
+            let page = match postcard::from_bytes(&body[1..]) {
+                Ok(request) => spawn_blocking(move || refill::page(&store, &request)).await.ok().flatten(),
+                Err(_) => None,
+            };
             framed(REFILL, &page.map(|page| encode(&page)).unwrap_or_default())
         }
         _ => Bytes::new(),

@@ -15,16 +15,19 @@ use rondo_coordinator::{
     Action, Actions, CoordinatorOptions, Event, Failure, HedgeBudget, Now, ReadAnswer, Replicas, Trace, WriteAnswer,
 };
 use rondo_ring::{NodeId, View};
-use rondo_storage::store::{Merged, Store};
+use rondo_storage::store::{Merged, Store, StoreDone, StoreError};
 use smallvec::{SmallVec, smallvec};
 
+use crate::server::disk::{Disk, Merging, Reading, Updating};
 use crate::server::pages::Pages;
 use crate::server::time::Clock;
 
 /// What a machine's actions are carried out with. One per worker thread.
 pub struct Driver {
-    /// This node's disk.
+    /// What this node holds.
     pub store: Arc<Store>,
+    /// Waits for it where memory does not have it.
+    pub disk: Arc<Disk>,
     /// The lanes to the other nodes.
     pub replicas: Arc<dyn Replicas + Send + Sync>,
     /// The monotonic clock.
@@ -249,22 +252,41 @@ impl<M: Machine> Running<M> {
         let tell = move |event| mailbox.put(event);
         match action {
             Action::UpdateHere { key, change } => {
-                let later = self.mailbox.clone();
-                let done = Box::new(move |result| later.put(Event::Durable(result)));
-                let updated = self.driver.store.update(&key, change, done);
-                self.mailbox.put_first(Event::Updated(updated));
-            }
-            Action::MergeHere { key, object, durability } => {
-                let done_tell = tell.clone();
-                let done = Box::new(move |result: Result<(), _>| {
-                    done_tell(Event::MergedHere(result.map_err(rondo_storage::store::StoreError::from)));
-                });
-                match self.driver.store.merge(&key, &object, durability, done) {
-                    Ok(Merged::Queued | Merged::Unchanged) => {}
-                    Err(error) => tell(Event::MergedHere(Err(error))),
+                let done = || -> StoreDone {
+                    let later = self.mailbox.clone();
+                    Box::new(move |result| later.put(Event::Durable(result)))
+                };
+                match self.driver.store.try_update(&key, &change, done) {
+                    Some(updated) => self.mailbox.put_first(Event::Updated(updated)),
+                    None => {
+                        let durable = tell.clone();
+                        let updated = move |updated| tell(Event::Updated(updated));
+                        let durable = move |result| durable(Event::Durable(result));
+                        self.driver.disk.submit(Updating::new(key, change, updated, durable));
+                    }
                 }
             }
-            Action::ReadHere { key } => tell(Event::ReadHere(self.driver.store.read(&key))),
+            Action::MergeHere { key, object, durability } => {
+                let done = || -> StoreDone {
+                    let tell = tell.clone();
+                    Box::new(move |result| tell(Event::MergedHere(result.map_err(StoreError::from))))
+                };
+                match self.driver.store.try_merge(&key, &object, durability, done) {
+                    Some(Ok(Merged::Queued | Merged::Unchanged)) => {}
+                    Some(Err(error)) => tell(Event::MergedHere(Err(error))),
+                    None => {
+                        let merged = move |result| tell(Event::MergedHere(result));
+                        self.driver.disk.submit(Merging::new(key, object, durability, merged));
+                    }
+                }
+            }
+            Action::ReadHere { key } => match self.driver.store.try_read(&key) {
+                Some(stored) => tell(Event::ReadHere(stored)),
+                None => {
+                    let read = move |read: Result<_, _>| tell(read.map_or(Event::NotReadHere, Event::ReadHere));
+                    self.driver.disk.submit(Reading::new(key, read));
+                }
+            },
             Action::Send { to, request, deadline } => {
                 let reply = Box::new(move |result| tell(Event::Reply { from: to, result }));
                 self.driver.replicas.send(to, request, self.trace.as_deref(), deadline, reply);
@@ -312,10 +334,12 @@ mod tests {
         let (one, this) = (ReplicationFactor::new(1).unwrap(), NodeId(1));
         let partitions = PartitionCount::new(8).unwrap();
         let store = Store::over(Arc::new(MemoryEngine::new()), Arc::new(SystemClock), ActorId(1), partitions);
+        let (store, clock) = (Arc::new(store), Clock::start());
         let driver = Arc::new(Driver {
-            store: Arc::new(store),
+            disk: Disk::start(store.clone(), clock, tokio::runtime::Handle::current()).unwrap(),
+            store,
             replicas: Arc::new(Nobody),
-            clock: Clock::start(),
+            clock,
             options: CoordinatorOptions::default(),
             pages: Pages::new(1),
             hedges: HedgeBudget::default(),

@@ -12,6 +12,7 @@ use rondo_storage::store::{Store, StoreStatus};
 use crate::http::Metrics;
 use crate::http::metrics::{encode_engine, gauge, total};
 use crate::peers::{Cause, Lane, LaneCounters, Network};
+use crate::server::disk::Disk;
 
 /// A total of the store and how to read it.
 type Total = (&'static str, &'static str, fn(&StoreStatus) -> u64);
@@ -67,6 +68,15 @@ pub fn register_hedges(metrics: &Metrics) -> Arc<AtomicU64> {
     let help = "Reads that asked one owner more because another was late";
     metrics.register_total("hedged_reads", help, move || read.load(Ordering::Relaxed));
     hedged_total
+}
+
+/// Adds what the threads that wait for the disk count.
+pub fn register_disk(metrics: &Metrics, disk: &Arc<Disk>) {
+    let (jobs, refused) = (disk.clone(), disk.clone());
+    let help = "Reads and writes of keys that memory could not say enough of";
+    metrics.register_total("disk_jobs", help, move || jobs.jobs_total());
+    let help = "Those of them refused, because the disk was slow or too many waited for it";
+    metrics.register_total("disk_jobs_refused", help, move || refused.refused_total());
 }
 
 /// The store and its engine: asked once for all they say.

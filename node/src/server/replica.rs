@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_coordinator::message::Refusal;
-use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo, Trace};
+use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest, ReplicaValue, ReplyTo, Trace, Want};
 use rondo_ring::View;
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
-use rondo_storage::store::{Store, StoreError};
+use rondo_storage::store::{Merged, StoreDone, StoreError};
 
+use crate::server::disk::{Merging, Reading};
 use crate::server::drive::Driver;
 
 /// How long a forwarded write waited for a connection at its sender, which knew nothing of that when it said how much
@@ -34,24 +35,34 @@ pub fn serve(
 ) {
     let Some(view) = view else { return reply(Ok(ReplicaReply::Refused(Refusal::Storage))) };
     match request {
-        ReplicaRequest::Merge { key, object, durability } => merge(&driver.store, &key, &object, durability, reply),
-        ReplicaRequest::Read { key, want } => {
-            reply(Ok(ReplicaReply::Value(ReplicaValue::of(driver.store.read(&key), want))));
-        }
+        ReplicaRequest::Merge { key, object, durability } => merge(driver, key, object, durability, reply),
+        ReplicaRequest::Read { key, want } => read(driver, key, want, reply),
         ReplicaRequest::List(query) => listed(driver.clone(), *query, reply),
         ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, trace, reply),
     }
 }
 
-fn merge(store: &Store, key: &Key, object: &Bytes, durability: Durability, reply: ReplyTo) {
+fn read(driver: &Driver, key: Key, want: Want, reply: ReplyTo) {
+    let value = move |stored| ReplicaReply::Value(ReplicaValue::of(stored, want));
+    match driver.store.try_read(&key) {
+        Some(stored) => reply(Ok(value(stored))),
+        None => driver.disk.submit(Reading::new(key, move |read: Result<_, _>| {
+            reply(Ok(read.map_or(ReplicaReply::Refused(Refusal::Busy), value)));
+        })),
+    }
+}
+
+fn merge(driver: &Driver, key: Key, object: Bytes, durability: Durability, reply: ReplyTo) {
     // Either the store keeps `done`, or it refuses: the reply is shared between the two, and taken once.
     let reply = Arc::new(parking_lot::Mutex::new(Some(reply)));
-    let later = reply.clone();
-    let done = Box::new(move |result: Result<(), EngineError>| {
-        answer(&later, result.map_err(StoreError::from));
-    });
-    if let Err(error) = store.merge(key, object, durability, done) {
-        answer(&reply, Err(error));
+    let done = || -> StoreDone {
+        let later = reply.clone();
+        Box::new(move |result: Result<(), EngineError>| answer(&later, result.map_err(StoreError::from)))
+    };
+    match driver.store.try_merge(&key, &object, durability, done) {
+        Some(Ok(Merged::Queued | Merged::Unchanged)) => {}
+        Some(Err(error)) => answer(&reply, Err(error)),
+        None => driver.disk.submit(Merging::new(key, object, durability, move |result| answer(&reply, result))),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::http::{self, Http, Metrics};
 use crate::peers::{AddressBook, Control, Identity, Network, PeerOptions, PeerServer, Peers, Secret};
 use crate::server::buckets::Buckets;
 use crate::server::control::{Handler, PeerControl, Refusal};
+use crate::server::disk::Disk;
 use crate::server::drive::Driver;
 use crate::server::files::{self, Files};
 use crate::server::join::Joining;
@@ -124,7 +125,10 @@ impl Node {
         let http = http::Shared::new(settings.limits.clone(), registry.clone());
         let open = Open::default();
         let hedged_total = metrics::register_hedges(&registry);
-        let make = worker(&settings, &network, &store, &shared, &http, &hedged_total, draining);
+        let disk = Disk::start(store.clone(), clock, tokio::runtime::Handle::current())?;
+        metrics::register_disk(&registry, &disk);
+        let storage = (store.clone(), disk);
+        let make = worker(&settings, &network, storage, &shared, &http, &hedged_total, draining);
         let workers = Workers::start(usize::from(settings.worker_threads), make)?;
         let (client, peer) = (tokio::net::TcpListener::from_std(client)?, tokio::net::TcpListener::from_std(peer)?);
         Ok(Self {
@@ -235,19 +239,20 @@ fn own_record(settings: &Settings, directory: &DataDirectory, client: SocketAddr
 fn worker(
     settings: &Settings,
     network: &Arc<Network>,
-    store: &Arc<Store>,
+    (store, disk): (Arc<Store>, Arc<Disk>),
     shared: &Arc<Shared>,
     http: &Arc<http::Shared>,
     hedged_total: &Arc<AtomicU64>,
     drain: watch::Receiver<bool>,
 ) -> impl Fn() -> Worker + Send + Sync + 'static {
-    let (network, store, shared) = (network.clone(), store.clone(), shared.clone());
+    let (network, shared) = (network.clone(), shared.clone());
     let (http, options, hedged_total) = (http.clone(), settings.coordinator.clone(), hedged_total.clone());
     let pages = Pages::new(usize::from(settings.worker_threads));
     move || {
         let replicas = Peers::new(&network);
         let driver = Arc::new(Driver {
             store: store.clone(),
+            disk: disk.clone(),
             replicas,
             clock: shared.clock,
             options: options.clone(),

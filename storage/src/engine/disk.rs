@@ -10,6 +10,8 @@ mod checkpoint;
 mod core;
 mod faults;
 mod format;
+mod hang;
+mod in_memory;
 mod keyspace;
 mod log;
 mod record;
@@ -80,10 +82,10 @@ impl DiskEngine {
         let log = Log::start(&log_dir, options, recovered.end, recovered.closed, recovered.spares)
             .map_err(|error| unopenable(&log_dir, &error))?;
         let core = Arc::new(Core::new(options.clone(), keyspaces, log.shared(), sequence, published));
-        Self::start(core, log).map_err(|error| unopenable(dir, &error))
+        Self::start(core, log, dir).map_err(|error| unopenable(dir, &error))
     }
 
-    fn start(core: Arc<Core>, log: Log) -> std::io::Result<Self> {
+    fn start(core: Arc<Core>, log: Log, dir: &Path) -> std::io::Result<Self> {
         let (queue, commands) = bounded(core.options.queue_len);
         let (wake_keeper, woken) = bounded(1);
         let writer = Writer::new(Arc::clone(&core), log, commands, wake_keeper);
@@ -95,6 +97,10 @@ impl DiskEngine {
         })?;
         let (shared, to_writer) = (Arc::clone(&core), queue.clone());
         engine.spawn("engine-flush", move || background::flush_loop(&shared, &to_writer))?;
+        if cfg!(debug_assertions) {
+            let (shared, dir) = (Arc::clone(&core), dir.to_owned());
+            engine.spawn("engine-hang", move || hang::lock_tables(&shared, &dir))?;
+        }
         let shared = Arc::clone(&core);
         engine.spawn("engine-compact", move || background::compaction_loop(&shared))?;
         engine.spawn("engine-log", move || background::keeper_loop(&core, &woken, &queue))?;
@@ -193,6 +199,16 @@ impl<'a> Replay<'a> {
 }
 
 impl Engine for DiskEngine {
+    fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Result<Option<Bytes>, EngineError>> {
+        if let Err(closed) = self.check_open() {
+            return Some(Err(closed));
+        }
+        if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
+            return Some(Ok(None));
+        }
+        self.core.get_from_memory(keyspace, key).map(Ok)
+    }
+
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         self.check_open()?;
         if key.is_empty() || key.len() > super::KEY_BYTES_MAX {
@@ -246,9 +262,9 @@ impl Engine for DiskEngine {
             flushes_total: of(&counters.flushes),
             compactions_total: of(&counters.compactions),
             stall_ms_total: of(&counters.stall_ms),
-            memtable_bytes: self.core.keyspaces.iter().map(KeyspaceTree::memtable_bytes).sum(),
+            memtable_bytes: self.core.keyspaces.iter().map(|keyspace| keyspace.in_memory().memtable_bytes()).sum(),
             log_bytes: self.core.log.bytes(),
-            table_bytes: self.core.keyspaces.iter().map(|keyspace| keyspace.tree.disk_space()).sum(),
+            table_bytes: self.core.keyspaces.iter().map(|keyspace| keyspace.in_memory().table_bytes()).sum(),
             queue_len: self.queue.len(),
             failing: self.core.failing.load(Ordering::Relaxed) || self.core.signal.failure().is_some(),
             published: of(&self.core.published),

@@ -190,6 +190,10 @@ fn restore(map: &mut BTreeMap<Bytes, Bytes>, key: &Bytes, value: Option<Bytes>) 
 }
 
 impl Engine for MemoryEngine {
+    fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Result<Option<Bytes>, EngineError>> {
+        Some(self.get(keyspace, key))
+    }
+
     fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let state = self.state.lock();
         state.check_open()?;

@@ -20,6 +20,8 @@ pub enum StoreError {
     Damaged,
     #[error("this node may lack writes of the key, so it cannot judge a condition: another owner must coordinate")]
     Distrusted,
+    #[error("whoever asked has given up on this disk, which is slow to say what is there; nothing was written")]
+    GivenUp,
     #[error("the bytes are no object: {0}")]
     Envelope(#[from] crate::versions::EnvelopeError),
     #[error("the node has not begun to serve: its start has not been judged; nothing was written")]

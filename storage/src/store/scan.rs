@@ -11,6 +11,15 @@ use crate::versions::Object;
 /// Rows asked of the engine at once.
 const ROWS_AT_ONCE: usize = 256;
 
+/// How far a call may go for what is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It comes back at once: without the disk, and without a lock that somebody may hold who waits for the disk.
+    Memory,
+    /// It may wait for the disk.
+    Disk,
+}
+
 /// Rows in the order of their keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScanPage {
@@ -34,23 +43,24 @@ pub(super) fn bounds(first: Token, last: Token, after: Option<&[u8]>) -> (Vec<u8
 
 impl Inner {
     /// S3: what cannot be read, or may be older than what was acknowledged here, is unknown.
-    pub(super) fn read(&self, key: &Key) -> Stored {
+    pub(super) fn read(&self, key: &Key, reach: Reach) -> Option<Stored> {
         if let Some(envelope) = self.recent.get(key.row()) {
-            return self.counted(key, Stored::Found(envelope));
+            return Some(self.counted(key, Stored::Found(envelope)));
         }
         let moment = self.recent.is_kept().then(|| self.stripes.moment(key.token()));
-        let found = self.search(key);
+        let found = self.search(key, reach)?;
         if let (Some(moment), Stored::Found(envelope)) = (moment, &found) {
             // Copies: the row may be part of a network buffer, the envelope of a block of a table.
             let (row, copy) = (Bytes::copy_from_slice(key.row()), Bytes::copy_from_slice(envelope));
             self.stripes.if_quiet(key.token(), moment, || self.recent.put(row, copy));
         }
-        self.counted(key, found)
+        Some(self.counted(key, found))
     }
 
     /// The same for whoever passes over many keys once: they must not drive out what is read again and again.
     pub(super) fn read_in_passing(&self, key: &Key) -> Stored {
-        self.counted(key, self.search(key))
+        let found = self.search(key, Reach::Disk).unwrap_or(Stored::Unknown(None));
+        self.counted(key, found)
     }
 
     fn counted(&self, key: &Key, found: Stored) -> Stored {
@@ -62,8 +72,8 @@ impl Inner {
     }
 
     /// What the engine says.
-    fn search(&self, key: &Key) -> Stored {
-        match self.engine.get(Keyspace::Objects, key.row()) {
+    fn search(&self, key: &Key, reach: Reach) -> Option<Stored> {
+        Some(match self.row(key, reach)? {
             Ok(None) => Stored::Missing,
             Ok(Some(envelope)) if Object::decode(&envelope).is_ok() => Stored::Found(envelope),
             Ok(Some(_)) | Err(EngineError::Damaged(_)) => {
@@ -71,6 +81,14 @@ impl Inner {
                 Stored::Unknown(None)
             }
             Err(_) => Stored::Unknown(None),
+        })
+    }
+
+    /// `None` only where the disk is out of reach.
+    pub(super) fn row(&self, key: &Key, reach: Reach) -> Option<Result<Option<Bytes>, EngineError>> {
+        match reach {
+            Reach::Memory => self.engine.get_from_memory(Keyspace::Objects, key.row()),
+            Reach::Disk => Some(self.engine.get(Keyspace::Objects, key.row())),
         }
     }
 

@@ -73,6 +73,12 @@ impl Stripes {
         Exclusive { stripe, _held: stripe.exclusive.lock() }
     }
 
+    /// `None` where somebody changes a key of the same stripe, who may be waiting for the disk.
+    pub(super) fn try_lock(&self, key: &Key) -> Option<Exclusive<'_>> {
+        let stripe = self.of(key.token());
+        Some(Exclusive { stripe, _held: stripe.exclusive.try_lock()? })
+    }
+
     /// What [`if_quiet`](Self::if_quiet) has to be given: from before the engine was asked.
     pub(super) fn moment(&self, token: Token) -> Moment {
         Moment(self.of(token).queue.lock().next_id)

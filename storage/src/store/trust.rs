@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rondo_ring::{PartitionCount, PartitionId, Token};
 use serde::{Deserialize, Serialize};
 
@@ -72,12 +72,19 @@ impl Distrust {
 pub(super) struct Trust {
     /// Nearly always false, and then all that a read looks at.
     any: AtomicBool,
+    /// Never locked during a write to the disk.
     distrust: RwLock<Distrust>,
+    /// One change at a time.
+    changing: Mutex<()>,
 }
 
 impl Trust {
     pub(super) fn new(distrust: Distrust) -> Self {
-        Self { any: AtomicBool::new(distrust != Distrust::Nothing), distrust: RwLock::new(distrust) }
+        Self {
+            any: AtomicBool::new(distrust != Distrust::Nothing),
+            distrust: RwLock::new(distrust),
+            changing: Mutex::default(),
+        }
     }
 
     pub(super) fn set(&self, distrust: Distrust) {
@@ -119,12 +126,12 @@ impl Trust {
         change: impl FnOnce(&Distrust) -> Distrust,
         persist: impl FnOnce(&Distrust) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut held = self.distrust.write();
+        let _changing = self.changing.lock();
+        let held = self.distrust.read().clone();
         let changed = change(&held);
-        if changed != *held {
+        if changed != held {
             persist(&changed)?;
-            self.any.store(changed != Distrust::Nothing, Ordering::Release);
-            *held = changed;
+            self.set(changed);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use smallvec::smallvec;
 
 use super::merkle::{Before, Turn};
 use super::queued::Caught;
+use super::scan::Reach;
 use super::status::add_one;
 use super::stripes::{Exclusive, tell};
 use super::trust::Distrust;
@@ -32,6 +33,13 @@ enum Basis {
     Unreadable,
 }
 
+/// What a replica is sent.
+struct Incoming<'a> {
+    object: Object,
+    envelope: &'a Bytes,
+    durability: Durability,
+}
+
 /// A row about to be queued.
 struct Row {
     session: Session,
@@ -53,22 +61,44 @@ struct Queueing {
 }
 
 impl Inner {
-    pub(super) fn update(self: &Arc<Self>, key: &Key, change: Change, done: StoreDone) -> Result<Updated, StoreError> {
+    /// `claim` is called once what is here is known: from then on nothing waits for the disk. `Ok(None)`: nothing was
+    /// done, since that is on the disk and the disk out of reach.
+    pub(super) fn update(
+        self: &Arc<Self>,
+        key: &Key,
+        change: &Change,
+        reach: Reach,
+        claim: impl FnOnce() -> Option<StoreDone>,
+    ) -> Result<Option<Updated>, StoreError> {
         self.check_writable()?;
-        let exclusive = self.stripes.lock(key);
+        let Some(exclusive) = self.exclusive(key, reach) else { return Ok(None) };
         let session = self.session();
-        let (before, object) = match self.basis(&exclusive, key, session)? {
+        let Some(basis) = self.basis(&exclusive, key, session, reach)? else { return Ok(None) };
+        let Some(done) = claim() else { return Err(StoreError::GivenUp) };
+        self.update_from(basis, &exclusive, session, key, change, done).map(Some)
+    }
+
+    fn update_from(
+        self: &Arc<Self>,
+        basis: Basis,
+        exclusive: &Exclusive<'_>,
+        session: Session,
+        key: &Key,
+        change: &Change,
+        done: StoreDone,
+    ) -> Result<Updated, StoreError> {
+        let (before, object) = match basis {
             Basis::Nothing => (Before::Nothing, Object::default()),
             Basis::Here { envelope, object, .. } => (digest_of(&envelope), object),
             Basis::Unreadable => return Err(StoreError::Damaged),
         };
         let now_us = self.clock.now_us();
-        let updated = match self.judge(key, &object, &change, now_us)? {
-            Verdict::Write => self.change(session, object, &change, now_us)?,
-            Verdict::Written(own) => again(&object, own, &change, now_us),
+        let updated = match self.judge(key, &object, change, now_us)? {
+            Verdict::Write => self.change(session, object, change, now_us)?,
+            Verdict::Written(own) => again(&object, own, change, now_us),
         };
         let row = Row { session, before, object: updated.object.clone(), durability: change.durability };
-        self.commit(&exclusive, key, row, done)?;
+        self.commit(exclusive, key, row, done)?;
         add_one(&self.counters.updates);
         Ok(updated)
     }
@@ -130,68 +160,84 @@ impl Inner {
         Ok(Dot { actor, counter })
     }
 
+    /// As [`update`](Self::update).
     pub(super) fn merge(
         self: &Arc<Self>,
         key: &Key,
         incoming: &Bytes,
         durability: Durability,
-        mut done: StoreDone,
-    ) -> Result<Merged, StoreError> {
+        reach: Reach,
+        claim: impl FnOnce() -> Option<StoreDone>,
+    ) -> Result<Option<Merged>, StoreError> {
         self.check_writable()?;
         let object = Object::decode(incoming)?;
-        let exclusive = self.stripes.lock(key);
-        loop {
-            let session = self.session();
-            let (before, merged) = match self.basis(&exclusive, key, session)? {
-                Basis::Here { envelope, object: held, queued } if held.dominates(&object) => {
-                    match self.wait_for(&exclusive, queued, durability, done) {
-                        Ok(merged) => {
-                            add_one(&self.counters.unchanged);
-                            return Ok(merged);
-                        }
-                        Err((NotWaited::LeftTheQueue, back)) => {
-                            done = back;
-                            continue;
-                        }
-                        // Written once more, with an fsync this time.
-                        Err((NotWaited::PerhapsNotOnDisk, back)) => {
-                            done = back;
-                            (digest_of(&envelope), envelope)
-                        }
+        let Some(exclusive) = self.exclusive(key, reach) else { return Ok(None) };
+        let session = self.session();
+        let Some(basis) = self.basis(&exclusive, key, session, reach)? else { return Ok(None) };
+        let Some(done) = claim() else { return Err(StoreError::GivenUp) };
+        let incoming = Incoming { object, envelope: incoming, durability };
+        self.merge_into(basis, &exclusive, session, key, &incoming, done).map(Some)
+    }
+
+    fn merge_into(
+        self: &Arc<Self>,
+        basis: Basis,
+        exclusive: &Exclusive<'_>,
+        session: Session,
+        key: &Key,
+        incoming: &Incoming<'_>,
+        done: StoreDone,
+    ) -> Result<Merged, StoreError> {
+        let Incoming { object, envelope: came, durability } = incoming;
+        let (done, before, merged) = match basis {
+            Basis::Here { envelope, object: held, queued } if held.dominates(object) => {
+                match self.wait_for(exclusive, session, queued, *durability, done) {
+                    Ok(merged) => {
+                        add_one(&self.counters.unchanged);
+                        return Ok(merged);
                     }
+                    // Written once more, with an fsync this time.
+                    Err(done) => (done, digest_of(&envelope), envelope),
                 }
-                other => {
-                    if matches!(other, Basis::Unreadable) {
-                        // What arrives may lack a write that was acknowledged here: readable again, the row would be
-                        // a vote. It is none until the partition has been refilled.
-                        self.distrust(key)?;
-                        self.forget_instance();
-                    }
-                    joined(other, &object, incoming)
+            }
+            other => {
+                if matches!(other, Basis::Unreadable) {
+                    // What arrives may lack a write that was acknowledged here: readable again, the row would be
+                    // a vote. It is none until the partition has been refilled.
+                    self.distrust(key)?;
+                    self.forget_instance();
                 }
-            };
-            self.commit(&exclusive, key, Row { session, before, object: merged, durability }, done)?;
-            add_one(&self.counters.merges);
-            return Ok(Merged::Queued);
-        }
+                let (before, merged) = joined(other, object, came);
+                (done, before, merged)
+            }
+        };
+        self.commit(exclusive, key, Row { session, before, object: merged, durability: *durability }, done)?;
+        add_one(&self.counters.merges);
+        Ok(Merged::Queued)
     }
 
     /// An acknowledgement of what is here already waits for the write that brings it, if that is still in the queue.
+    /// Gives `done` back where what is here may not be on disk, or not stay.
     fn wait_for(
         &self,
         exclusive: &Exclusive<'_>,
+        session: Session,
         queued: Option<(u64, Durability)>,
         durability: Durability,
         done: StoreDone,
-    ) -> Result<Merged, (NotWaited, StoreDone)> {
+    ) -> Result<Merged, StoreDone> {
         let needs_fsync = durability == Durability::Fsync;
         match queued {
-            Some((_, Durability::Interval)) if needs_fsync => Err((NotWaited::PerhapsNotOnDisk, done)),
+            Some((_, Durability::Interval)) if needs_fsync => Err(done),
             Some((id, _)) => match exclusive.join(id, done) {
                 Ok(()) => Ok(Merged::Queued),
-                Err(done) => Err((NotWaited::LeftTheQueue, done)),
+                // It has left the queue, and has not failed (E6).
+                Err(done) if self.engine.generation() == session.generation => {
+                    self.wait_for(exclusive, session, None, durability, done)
+                }
+                Err(done) => Err(done),
             },
-            None if needs_fsync && !self.queued.all_synced() => Err((NotWaited::PerhapsNotOnDisk, done)),
+            None if needs_fsync && !self.queued.all_synced() => Err(done),
             None => {
                 done(Ok(()));
                 Ok(Merged::Unchanged)
@@ -221,34 +267,51 @@ impl Inner {
         if self.guard.is_low() { Err(StoreError::LowDisk) } else { Ok(()) }
     }
 
+    fn exclusive(&self, key: &Key, reach: Reach) -> Option<Exclusive<'_>> {
+        match reach {
+            Reach::Memory => self.stripes.try_lock(key),
+            Reach::Disk => Some(self.stripes.lock(key)),
+        }
+    }
+
     /// The last write in the queue, or what the engine has published. The queue is looked at first: what left it in
-    /// between is published.
-    fn basis(&self, exclusive: &Exclusive<'_>, key: &Key, session: Session) -> Result<Basis, StoreError> {
+    /// between is published. `None` where that is out of reach.
+    fn basis(
+        &self,
+        exclusive: &Exclusive<'_>,
+        key: &Key,
+        session: Session,
+        reach: Reach,
+    ) -> Result<Option<Basis>, StoreError> {
         let (envelope, queued) = match exclusive.latest(key, session.generation) {
             Some(latest) => (latest.object, Some((latest.id, latest.durability))),
-            None => match self.published(key) {
-                Ok(Some(envelope)) => (envelope, None),
-                Ok(None) => return Ok(Basis::Nothing),
-                Err(EngineError::Damaged(_)) => {
-                    self.counters.note_damage();
-                    return Ok(Basis::Unreadable);
-                }
-                Err(error) => return Err(error.into()),
+            None => match self.published(key, reach) {
+                None => return Ok(None),
+                Some(Ok(Some(envelope))) => (envelope, None),
+                Some(Ok(None)) => return Ok(Some(Basis::Nothing)),
+                Some(Err(EngineError::Damaged(_))) => return Ok(self.unreadable(reach)),
+                Some(Err(error)) => return Err(error.into()),
             },
         };
         Ok(match Object::decode(&envelope) {
-            Ok(object) => Basis::Here { envelope, object, queued },
-            Err(_) => {
-                self.counters.note_damage();
-                Basis::Unreadable
-            }
+            Ok(object) => Some(Basis::Here { envelope, object, queued }),
+            Err(_) => self.unreadable(reach),
         })
     }
 
-    fn published(&self, key: &Key) -> Result<Option<Bytes>, EngineError> {
+    /// What follows from it is written to the disk.
+    fn unreadable(&self, reach: Reach) -> Option<Basis> {
+        if reach == Reach::Memory {
+            return None;
+        }
+        self.counters.note_damage();
+        Some(Basis::Unreadable)
+    }
+
+    fn published(&self, key: &Key, reach: Reach) -> Option<Result<Option<Bytes>, EngineError>> {
         match self.recent.get(key.row()) {
-            Some(envelope) => Ok(Some(envelope)),
-            None => self.engine.get(Keyspace::Objects, key.row()),
+            Some(envelope) => Some(Ok(Some(envelope))),
+            None => self.row(key, reach),
         }
     }
 
@@ -360,12 +423,6 @@ fn seen_by(held: &Object, change: &Change) -> CausalContext {
         }
         (None, _, _) => held.context.clone(),
     }
-}
-
-/// Why an acknowledgement could not be given for what is here.
-enum NotWaited {
-    LeftTheQueue,
-    PerhapsNotOnDisk,
 }
 
 /// What is here and what comes in, as one, where that is more than what is here.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, Guard, SeqNo, SequenceNumberCounter};
+use lsm_tree::{AbstractTree, Guard, SeqNo, SequenceNumberCounter, ValueType};
 use parking_lot::RwLock;
 
 use super::keyspace::KeyspaceTree;
@@ -103,6 +103,15 @@ impl Core {
         let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
         self.wait_until_visible(sequence);
         Ok(row.map(|row| row.value.into()))
+    }
+
+    /// See [`crate::engine::Engine::get_from_memory`].
+    pub(super) fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Bytes>> {
+        let keyspace = self.keyspace(keyspace);
+        let row = keyspace.in_memory().get(key)?;
+        let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
+        self.wait_until_visible(sequence);
+        Some(row.filter(|row| row.key.value_type == ValueType::Value).map(|row| row.value.into()))
     }
 
     fn wait_until_visible(&self, sequence: u64) {

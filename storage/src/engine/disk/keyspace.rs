@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use lsm_tree::compaction::Leveled;
 use lsm_tree::config::{
-    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, RestartIntervalPolicy,
+    BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy,
+    RestartIntervalPolicy,
 };
-use lsm_tree::{AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, SequenceNumberCounter, Tree};
+use lsm_tree::{
+    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Memtable, SequenceNumberCounter, Tree,
+};
 use parking_lot::Mutex;
 
 use super::format::{keyspace_dir, unopenable};
+use super::in_memory::{InMemory, Tables};
 use crate::engine::{EngineError, EngineOptions, Keyspace};
 
 /// More runs than this in level 0 stop the writer. The manifest counts runs in one byte, so the hard end is 255.
@@ -23,10 +28,9 @@ const WAITING_MAX: usize = 4;
 const NONE: u64 = u64::MAX;
 
 /// A memtable that waits to become a table.
-#[derive(Debug)]
 struct Waiting {
     first_sequence: u64,
-    bytes: u64,
+    memtable: Arc<Memtable>,
 }
 
 /// What all trees share.
@@ -42,6 +46,21 @@ fn filters() -> FilterPolicy {
     FilterPolicy::new([level_0, FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0))])
 }
 
+/// The filters of objects stay in memory, ten bits a key: that a key is new must not be asked of the disk. The other
+/// keyspaces are read in ranges, for which filters are of no use.
+fn pinned_filters(keyspace: Keyspace) -> PinningPolicy {
+    if keyspace == Keyspace::Objects { PinningPolicy::all(true) } else { PinningPolicy::new([true, false]) }
+}
+
+/// What is kept in memory is kept whole.
+fn partitioned_filters(keyspace: Keyspace) -> PartitioningPolicy {
+    if keyspace == Keyspace::Objects {
+        PartitioningPolicy::all(false)
+    } else {
+        PartitioningPolicy::new([false, false, false, true])
+    }
+}
+
 /// A tree with what is known about its memtables. Only the writer thread adds rows and rotates.
 pub(super) struct KeyspaceTree {
     pub(super) tree: Tree,
@@ -49,6 +68,8 @@ pub(super) struct KeyspaceTree {
     strategy: Arc<Leveled>,
     waiting: Mutex<VecDeque<Waiting>>,
     active_first: AtomicU64,
+    /// Changed with `waiting` locked, after the tree was.
+    in_memory: ArcSwap<InMemory>,
     /// Sequence number of the last batch that removes a row here. A reader that finds nothing cannot see the number
     /// of the removal it found; this stands in for it.
     pub(super) removing: AtomicU64,
@@ -75,6 +96,8 @@ impl KeyspaceTree {
             .use_cache(Arc::clone(&shared.cache))
             .use_descriptor_table(Some(Arc::clone(&shared.descriptors)))
             .filter_policy(filters())
+            .filter_block_pinning_policy(pinned_filters(keyspace))
+            .filter_block_partitioning_policy(partitioned_filters(keyspace))
             .data_block_restart_interval_policy(RestartIntervalPolicy::new([10, 16]))
             .data_block_compression_policy(CompressionPolicy::new([
                 CompressionType::None,
@@ -87,10 +110,11 @@ impl KeyspaceTree {
             Err(error) => return Err(unopenable(&dir, &error)),
         };
         Ok(Self {
-            tree,
             dir,
             strategy: Arc::new(Leveled::default().with_table_target_size(options.table_bytes)),
             waiting: Mutex::default(),
+            in_memory: ArcSwap::from_pointee(InMemory::of(&tree, Vec::new(), Tables::of(&tree))),
+            tree,
             active_first: AtomicU64::new(NONE),
             removing: AtomicU64::new(0),
             compacting: Mutex::default(),
@@ -111,8 +135,27 @@ impl KeyspaceTree {
             return false;
         };
         let first_sequence = self.active_first.swap(NONE, Ordering::AcqRel);
-        waiting.push_back(Waiting { first_sequence, bytes: memtable.size() });
+        waiting.push_back(Waiting { first_sequence, memtable });
+        let tables = self.in_memory.load().tables();
+        self.show(&waiting, tables);
         true
+    }
+
+    /// What can be read without the disk, as of now.
+    pub(super) fn in_memory(&self) -> arc_swap::Guard<Arc<InMemory>> {
+        self.in_memory.load()
+    }
+
+    /// After the tree has changed.
+    fn show(&self, waiting: &VecDeque<Waiting>, tables: Arc<Tables>) {
+        let sealed = waiting.iter().map(|waiting| waiting.memtable.clone()).collect();
+        self.in_memory.store(Arc::new(InMemory::of(&self.tree, sealed, tables)));
+    }
+
+    /// The tables are others. A memtable that has become one may still be among those that wait: its rows are the same.
+    fn show_tables(&self) {
+        let waiting = self.waiting.lock();
+        self.show(&waiting, Tables::of(&self.tree));
     }
 
     /// Whether a further memtable may join the queue.
@@ -136,12 +179,6 @@ impl KeyspaceTree {
         self.active_first.load(Ordering::Acquire) <= sequence
     }
 
-    /// Bytes in memtables.
-    pub(super) fn memtable_bytes(&self) -> u64 {
-        let waiting: u64 = self.waiting.lock().iter().map(|memtable| memtable.bytes).sum();
-        waiting + self.tree.active_memtable().size()
-    }
-
     /// Writes all waiting memtables to tables.
     ///
     /// # Errors
@@ -160,6 +197,7 @@ impl KeyspaceTree {
         while waiting.len() > self.tree.sealed_memtable_count() {
             waiting.pop_front();
         }
+        self.show(&waiting, Tables::of(&self.tree));
         Ok(())
     }
 
@@ -175,8 +213,10 @@ impl KeyspaceTree {
             let strategy = Arc::clone(&self.strategy);
             self.tree.compact(strategy, watermark).map(|()| self.tree.current_version().id() != before)
         };
-        if compacted.is_err() {
-            self.remove_partial(first_id);
+        match compacted {
+            Ok(true) => self.show_tables(),
+            Ok(false) => {}
+            Err(_) => self.remove_partial(first_id),
         }
         compacted
     }

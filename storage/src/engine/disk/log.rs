@@ -46,6 +46,8 @@ pub(super) struct LogShared {
     pub(super) segment_bytes: u64,
     progress: Mutex<Progress>,
     pub(super) closed: Mutex<VecDeque<Closed>>,
+    /// Of `closed`, which is locked while files are removed.
+    closed_bytes: AtomicU64,
     pub(super) spares: Mutex<Vec<PathBuf>>,
     serial: AtomicU64,
     pub(super) fsyncs_total: AtomicU64,
@@ -61,7 +63,7 @@ impl LogShared {
 
     /// Bytes of all segments, spare ones not counted.
     pub(super) fn bytes(&self) -> u64 {
-        self.closed.lock().iter().map(|segment| segment.bytes).sum::<u64>() + self.progress.lock().written
+        self.closed_bytes.load(Ordering::Relaxed) + self.progress.lock().written
     }
 
     /// Whether something was written that is not on disk.
@@ -82,6 +84,7 @@ impl LogShared {
             }
             (progress.segment, Arc::clone(&progress.file), progress.written)
         };
+        super::hang::wait(self.dir.parent().unwrap_or(&self.dir));
         self.faults.before_sync()?;
         file.sync_data()?;
         self.fsyncs_total.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +100,7 @@ impl LogShared {
         let mut closed = self.closed.lock();
         while closed.front().is_some_and(|segment| segment.last_sequence < needed_from) {
             let segment = closed.pop_front().expect("invariant: just looked at it");
+            self.closed_bytes.fetch_sub(segment.bytes, Ordering::Relaxed);
             if let Err(error) = self.retire(&segment) {
                 tracing::warn!(segment = segment.id, %error, "cannot remove a commit log file");
             }
@@ -171,6 +175,7 @@ impl Log {
             spares_max: options.spare_segments_max(),
             segment_bytes,
             progress: Mutex::new(progress),
+            closed_bytes: AtomicU64::new(closed.iter().map(|segment| segment.bytes).sum()),
             closed: Mutex::new(closed),
             spares: Mutex::new(spares),
             serial: AtomicU64::new(0),
@@ -281,6 +286,7 @@ impl Log {
         let needed = (RECORDS_START + len).next_multiple_of(PAGE_BYTES);
         let header = Header { id: self.current.id + 1, floor: self.last_sequence, previous_end: self.offset };
         let next = self.activate(header, needed)?;
+        self.shared.closed_bytes.fetch_add(self.current.capacity, Ordering::Relaxed);
         self.shared.closed.lock().push_back(Closed {
             id: self.current.id,
             last_sequence: self.last_sequence,
