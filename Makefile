@@ -1,6 +1,6 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
 	schemathesis idle-connections
 
 # The suite starts the other two.
@@ -40,6 +40,9 @@ demo: ## the same, losing a node and getting over it
 
 figure-8: ## the Dynamo paper's load-balancing comparison (SOSP 2007, figure 8)
 	cargo run --release --quiet -p rondo-ring --example figure_8
+
+pbs: ## the staleness table of Probabilistically Bounded Staleness (VLDB 2012), and the machines beside it
+	cargo run --release --quiet -p rondo-coordinator --example pbs
 
 bench: ## three nodes beside bare axum, in turns (sizes: node/examples/bench_suite/sizes.rs)
 	$(BENCH_SUITE) compare

@@ -32,6 +32,7 @@ pub mod put;
 pub mod quorum;
 mod repair;
 mod replica;
+pub mod staleness;
 pub mod trace;
 pub mod wire;
 

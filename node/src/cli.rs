@@ -17,6 +17,7 @@ mod object;
 mod output;
 mod problem;
 mod serve;
+mod staleness;
 
 use std::process::ExitCode;
 
@@ -39,7 +40,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => completions::run(shell),
         Command::Dev(args) => on_one_thread(dev::run(&args)),
-        Command::Status(target) => on_one_thread(cluster::status(&target)),
+        Command::Status(args) if args.staleness => on_one_thread(staleness::staleness(&args.target)),
+        Command::Status(args) => on_one_thread(cluster::status(&args.target)),
         Command::Members(target) => on_one_thread(cluster::members(&target)),
         Command::Ring(args) => on_one_thread(cluster::ring(&args)),
         Command::Get(args) => on_one_thread(object::get(&args)),

@@ -45,6 +45,7 @@ mod ring;
 mod seats;
 mod shape;
 mod siblings;
+mod staleness;
 mod stream;
 mod surface;
 mod target;

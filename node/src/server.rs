@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod pages;
 pub mod refill;
 pub mod replica;
+pub mod staleness;
 pub mod stall;
 pub mod start;
 mod stop;

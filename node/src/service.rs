@@ -15,6 +15,7 @@ use crate::server::buckets::Buckets;
 use crate::server::disk::Reading;
 use crate::server::drive::Driver;
 use crate::server::membership::Membership;
+use crate::server::staleness::{Estimator, Report};
 use crate::server::time::{Clock, SystemClock};
 
 /// Where a member stands (API.md section 4).
@@ -90,6 +91,8 @@ pub struct Shared {
     pub tokens: OnceLock<Arc<ContextTokens>>,
     /// As `/readyz` says it.
     pub readiness: watch::Receiver<Readiness>,
+    /// What is measured for the estimate of staleness.
+    pub staleness: Estimator,
 }
 
 /// The node as the HTTP surface sees it.
@@ -126,6 +129,14 @@ impl Service {
             Some(view) => self.driver.list(request, &view, trace.as_deref()).await,
             None => Err(Failure::Busy),
         }
+    }
+
+    /// How stale reads are, for the N of a bucket that was never set.
+    pub async fn staleness(&self) -> Arc<Report> {
+        let this = self.shared.node;
+        let others: Vec<_> = self.members().iter().map(|member| member.id).filter(|&id| id != this).collect();
+        let n = self.shared.buckets.defaults().n.get();
+        self.shared.staleness.report(this, &others, n.into(), self.now()).await
     }
 
     /// Monotonic time since the process began.

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rondo_tests::{Answer, Cluster, Shared, request};
+use rondo_tests::{Answer, Cluster, Shared, eventually, holds, request};
 use serde_json::{Value, json};
 
 static CLUSTER: Shared = Shared::new();
@@ -239,13 +240,20 @@ fn buckets_are_answered_as_it_says() {
 fn the_rest_is_answered_as_it_says() {
     let cluster = cluster();
     let mut document = Document::of(&cluster);
-    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/cluster"] {
+    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/cluster", "/v1/staleness"] {
         document.get(&cluster, path, path, 200);
         document.get(&cluster, path, &format!("{path}?colour=red"), 400);
     }
     document.get(&cluster, "/readyz", "/readyz?verbose", 200);
     document.get(&cluster, "/v1/ring", "/v1/ring?bucket=fruit&key=a%2Fb", 200);
     document.get(&cluster, "/v1/ring", "/v1/ring?bucket=fruit", 400);
+    let puts = |i| json!({"op": "put", "bucket": "contract-s", "key": format!("k{i}"), "value": i}).to_string();
+    let lines = (0..2_000).map(puts).collect::<Vec<_>>().join("\n");
+    request("POST", &cluster[0].url("/v1/batch")).body(lines).send().expect(200);
+    eventually(Duration::from_secs(20), "an estimate", || {
+        let answer = document.get(&cluster, "/v1/staleness", "/v1/staleness", 200);
+        holds(!answer.json()["estimates"].as_array().unwrap().is_empty(), || answer.text())
+    });
     const LOCAL: &str = "/v1/local/{bucket}/{key}";
     document.get(&cluster, LOCAL, "/v1/local/contract-l/k", 200);
     cluster[0].object("PUT", "contract-l", "k").w("all").header("Content-Type", "application/json").body("7").send();

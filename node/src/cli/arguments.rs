@@ -28,7 +28,7 @@ pub(super) enum Command {
     /// Run a local cluster, each node its own process
     Dev(DevArgs),
     /// Health of the cluster; exit code 4 when it is not whole
-    Status(Target),
+    Status(StatusArgs),
     /// The nodes of the cluster
     Members(Target),
     /// How the keys are divided, or where one key lives
@@ -68,6 +68,16 @@ pub(super) struct Target {
     /// How to show the result
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
+}
+
+/// `rondo status`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Instead, how likely a read with R = 1 or 2 sees a write that is so and so old
+    #[arg(long)]
+    pub(super) staleness: bool,
 }
 
 /// `rondo server`. Each flag that is not one of the command line's own is a setting (docs/configuration.md).
@@ -367,7 +377,9 @@ mod tests {
     #[test]
     fn several_endpoints_are_separated_by_commas() {
         let line = ["rondo", "status", "--endpoint", "http://a:1,b:2", "--output", "json"];
-        let Command::Status(target) = Arguments::try_parse_from(line).unwrap().command else { panic!("status") };
+        let Command::Status(StatusArgs { target, .. }) = Arguments::try_parse_from(line).unwrap().command else {
+            panic!("status")
+        };
         assert_eq!((target.endpoint.len(), target.output), (2, Output::Json));
     }
 }

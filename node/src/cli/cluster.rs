@@ -13,7 +13,7 @@ use super::output::{Output, bytes, print, print_json, say, table};
 use super::problem::{describe, successful};
 
 /// These answers need no quorum.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What `/v1/cluster` says, as far as it is shown here.
 #[derive(Debug, Deserialize)]

@@ -23,7 +23,7 @@ use crate::http::metrics::{Metrics, Operation, Shard};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
 use crate::http::trace::TraceParent;
-use crate::http::{batch, buckets, cluster, health, listing, local, objects, openapi, path, ring, welcome};
+use crate::http::{batch, buckets, cluster, health, listing, local, objects, openapi, path, ring, staleness, welcome};
 use crate::service::{Readiness, Service};
 
 /// Where the objects are; everything after it is bucket and key.
@@ -190,7 +190,7 @@ struct Route(&'static str, &'static str, MethodRouter<Arc<Surface>>);
 const READ: &str = "GET, HEAD";
 
 /// Everything but the objects. `openapi.json` describes each of them.
-fn routes() -> [Route; 12] {
+fn routes() -> [Route; 13] {
     let bucket = get(buckets::read).put(buckets::set).delete(buckets::reset);
     [
         Route("/", READ, get(welcome::page)),
@@ -202,6 +202,7 @@ fn routes() -> [Route; 12] {
         Route("/v1/buckets/{bucket}", "GET, HEAD, PUT, DELETE", bucket),
         Route("/v1/cluster", READ, get(cluster::read)),
         Route("/v1/ring", READ, get(ring::read)),
+        Route("/v1/staleness", READ, get(staleness::read)),
         // An empty key is refused as one.
         Route("/v1/local/{bucket}", READ, get(local::read)),
         Route("/v1/local/{bucket}/", READ, get(local::read)),
@@ -224,8 +225,7 @@ fn router() -> Router<Arc<Surface>> {
 }
 
 /// Paths of later releases. A script gets to know that the path is right and the release is not.
-const LATER: [&str; 7] =
-    ["/v1/watch/", "/v1/hints", "/v1/transfers", "/v1/repair", "/v1/staleness", "/v1/admin/", "/ui/"];
+const LATER: [&str; 6] = ["/v1/watch/", "/v1/hints", "/v1/transfers", "/v1/repair", "/v1/admin/", "/ui/"];
 
 async fn nowhere(request: Request) -> Problem {
     let path: String = request.uri().path().chars().take(100).collect();
@@ -260,7 +260,7 @@ fn operation(method: &Method, path: &str) -> Operation {
         (true, &Method::POST) => Operation::Post,
         _ if path == batch::PATH => Operation::Batch,
         _ if path.starts_with("/v1/buckets") => Operation::Bucket,
-        _ if path == "/v1/cluster" || path == "/v1/ring" => Operation::Cluster,
+        _ if ["/v1/cluster", "/v1/ring", "/v1/staleness"].contains(&path) => Operation::Cluster,
         _ if path.starts_with("/v1/local/") => Operation::Local,
         _ if ["/livez", "/readyz", "/metrics"].contains(&path) => Operation::Probe,
         _ => Operation::Other,

@@ -181,7 +181,7 @@ impl Channel {
         self.stats.sent(self.lane, ops.len(), sent.len());
         let (error, reason) = match answer {
             Ok(received) => {
-                self.stats.answered(self.lane, received.len(), since.elapsed());
+                self.stats.answered(self.lane, ops.len(), received.len(), since.elapsed());
                 match batch::decode_replies(received, ops.len()) {
                     Ok(results) => {
                         self.hand_out(ops, results);

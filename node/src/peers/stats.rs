@@ -13,6 +13,7 @@ use rondo_ring::NodeId;
 use super::Lane;
 use super::latency::Latency;
 use super::options::PeerOptions;
+use super::recent::{Recent, Times};
 
 /// What speaks for and against a peer at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +72,7 @@ struct LaneStats {
     /// When the oldest unanswered batch was sent; 0: there is none. See `Waiting`.
     waiting_since: AtomicU64,
     latency: Latency,
+    recent: Recent,
 }
 
 /// One peer. Times are microseconds since the origin, plus one; 0 is never.
@@ -169,12 +171,20 @@ impl PeerStats {
         lane.sent_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// `took` is from when the first operation of the batch was queued.
-    pub(super) fn answered(&self, lane: Lane, bytes: usize, took: Duration) {
-        self.succeeded();
+    /// `took` is from when the first of the operations was queued.
+    pub(super) fn answered(&self, lane: Lane, ops: usize, bytes: usize, took: Duration) {
+        let now = self.now();
+        self.last_success.store(stamp(now), Relaxed);
         let lane = &self.lanes[lane as usize];
         lane.received_bytes.fetch_add(bytes as u64, Relaxed);
         lane.latency.record(took);
+        lane.recent.record(now, took, ops as u32);
+    }
+
+    /// How long the operations of a lane took in the last minutes, waiting in the queue included; those without an
+    /// answer do not count.
+    pub fn recent(&self, lane: Lane, now: Now) -> Times {
+        Times::of([&self.lanes[lane as usize].recent], now)
     }
 
     pub(super) fn op_failed(&self, lane: Lane, error: ReplicaError) {
@@ -307,7 +317,7 @@ mod tests {
         assert!(!peer.evidence(&options).suspect());
         peer.connect_failed(Lane::Write);
         assert!(peer.evidence(&options).suspect());
-        peer.answered(Lane::Read, 10, Duration::from_millis(1));
+        peer.answered(Lane::Read, 1, 10, Duration::from_millis(1));
         assert!(!peer.evidence(&options).suspect());
         peer.lanes[Lane::Write as usize].waiting_since.store(stamp(Duration::from_secs(8)), Relaxed);
         assert!(peer.evidence(&options).overdue);

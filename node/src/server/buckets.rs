@@ -24,6 +24,11 @@ impl Buckets {
         self.set.load().get(name).unwrap_or(&self.defaults).clone()
     }
 
+    /// Properties of a bucket that was never set.
+    pub fn defaults(&self) -> &Bucket {
+        &self.defaults
+    }
+
     /// Every bucket that was set, by name.
     pub fn all(&self) -> Vec<(String, Arc<Bucket>)> {
         let mut all: Vec<_> = self.set.load().iter().map(|(name, bucket)| (name.clone(), bucket.clone())).collect();

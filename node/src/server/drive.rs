@@ -18,6 +18,7 @@ use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Merged, Store, StoreDone, StoreError};
 use smallvec::{SmallVec, smallvec};
 
+use crate::peers::Recent;
 use crate::server::disk::{Disk, Merging, Reading, Updating};
 use crate::server::pages::Pages;
 use crate::server::time::Clock;
@@ -40,6 +41,8 @@ pub struct Driver {
     pub hedges: HedgeBudget,
     /// Reads of all workers that asked one owner more than they need.
     pub hedged_total: Arc<AtomicU64>,
+    /// How long this worker's writes took to be durable here.
+    pub commits: Arc<Recent>,
 }
 
 /// The two kinds of machine, as their driver sees them.
@@ -101,8 +104,9 @@ impl Driver {
         view: &View,
         trace: Option<Arc<Trace>>,
     ) -> Result<WriteAnswer, Failure> {
-        let (machine, actions) = Write::start(request, view, &self.options, self.clock.now());
-        self.run(machine, actions, trace).await
+        let now = self.clock.now();
+        let (machine, actions) = Write::start(request, view, &self.options, now);
+        self.run(machine, actions, trace, now).await
     }
 
     /// A client's read.
@@ -114,8 +118,9 @@ impl Driver {
     ) -> Result<ReadAnswer, Failure> {
         self.hedges.earn();
         let read_p95 = |node| self.replicas.read_p95(node);
-        let (machine, actions) = Read::start(request, view, read_p95, &self.options, self.clock.now());
-        self.run(machine, actions, trace).await
+        let now = self.clock.now();
+        let (machine, actions) = Read::start(request, view, read_p95, &self.options, now);
+        self.run(machine, actions, trace, now).await
     }
 
     /// To go round a peer that answers nobody is no more work for the others than there is anyway: it costs no credit.
@@ -130,9 +135,10 @@ impl Driver {
         machine: M,
         actions: Actions,
         trace: Option<Arc<Trace>>,
+        began: Now,
     ) -> Result<M::Answer, Failure> {
         let (driver, mailbox) = (self.clone(), Arc::default());
-        let running = Running { driver, machine, trace, mailbox, answer: None, wake_at: None };
+        let running = Running { driver, machine, trace, mailbox, answer: None, wake_at: None, began };
         Asking(Some(running)).answer(actions).await
     }
 }
@@ -210,6 +216,7 @@ struct Running<M: Machine> {
     mailbox: Arc<Mailbox>,
     answer: Option<Result<M::Answer, Failure>>,
     wake_at: Option<Now>,
+    began: Now,
 }
 
 impl<M: Machine> Running<M> {
@@ -233,7 +240,11 @@ impl<M: Machine> Running<M> {
             },
         };
         for event in events {
-            let actions = self.machine.on_event(event, self.driver.clock.now());
+            let now = self.driver.clock.now();
+            if matches!(event, Event::Durable(Ok(()))) {
+                self.driver.commits.record(now, now.saturating_sub(self.began), 1);
+            }
+            let actions = self.machine.on_event(event, now);
             self.carry_out(actions);
         }
     }
@@ -344,6 +355,7 @@ mod tests {
             pages: Pages::new(1),
             hedges: HedgeBudget::default(),
             hedged_total: Arc::default(),
+            commits: Arc::default(),
         });
         let layout = Layout::found(vec![Member { id: this, zone: "z".into(), weight: 1 }], partitions, one).unwrap();
         let request = WriteRequest {

@@ -26,6 +26,7 @@ use crate::server::files::{self, Files};
 use crate::server::join::Joining;
 use crate::server::membership::{self, Beginning};
 use crate::server::pages::Pages;
+use crate::server::staleness::Estimator;
 use crate::server::stall::Pulse;
 use crate::server::stop::{Drain, Open, drained};
 use crate::server::time::{Clock, SystemClock};
@@ -116,8 +117,9 @@ impl Node {
         };
         let membership = membership::start(beginning, peers.clone(), store.clone(), clock)?;
         let (ready, readiness) = watch::channel(Readiness::Waiting("starting".into()));
-        let shared =
-            Arc::new(Shared { node: directory.node(), clock, membership, buckets, tokens: OnceLock::new(), readiness });
+        let (node, staleness) = (directory.node(), Estimator::new(network.clone()));
+        let tokens = OnceLock::new();
+        let shared = Arc::new(Shared { node, clock, membership, buckets, tokens, readiness, staleness });
         let drain = Drain { connections: watch::channel(false).0, listeners: watch::channel(false).0 };
         let draining = drain.connections.subscribe();
         let registry = Arc::new(Metrics::new());
@@ -259,6 +261,7 @@ fn worker(
             pages: pages.clone(),
             hedges: HedgeBudget::default(),
             hedged_total: hedged_total.clone(),
+            commits: shared.staleness.shard(),
         });
         let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
         let handler = Arc::new(Handler { driver: driver.clone(), membership, pulse });
