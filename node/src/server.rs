@@ -10,6 +10,7 @@ mod house;
 mod join;
 pub mod list;
 pub mod log;
+pub mod mailbox;
 pub mod membership;
 pub mod metrics;
 pub mod pages;

@@ -6,9 +6,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
 use rondo_coordinator::get::{Read, ReadRequest};
 use rondo_coordinator::put::{Write, WriteRequest};
 use rondo_coordinator::{
@@ -20,6 +18,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::peers::Recent;
 use crate::server::disk::{Disk, Merging, Reading, Updating};
+use crate::server::mailbox::{Acknowledgements, Mailbox};
 use crate::server::pages::Pages;
 use crate::server::time::Clock;
 
@@ -43,6 +42,8 @@ pub struct Driver {
     pub hedged_total: Arc<AtomicU64>,
     /// How long this worker's writes took to be durable here.
     pub commits: Arc<Recent>,
+    /// What the engine's writer says to this worker's machines.
+    pub acks: Arc<Acknowledgements>,
 }
 
 /// The two kinds of machine, as their driver sees them.
@@ -143,48 +144,6 @@ impl Driver {
     }
 }
 
-/// Events on their way to one machine: from its own thread, from the peers, from the engine's writer.
-#[derive(Default)]
-struct Mailbox(Mutex<Inbox>);
-
-#[derive(Default)]
-struct Inbox {
-    events: SmallVec<[Event; 1]>,
-    waker: Option<Waker>,
-}
-
-impl Mailbox {
-    fn put(&self, event: Event) {
-        let waker = {
-            let mut inbox = self.0.lock();
-            inbox.events.push(event);
-            inbox.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// An `Updated` comes before its `Durable`, however quick the engine's writer is: the machine that takes both is
-    /// the one that is being carried out, so what came meanwhile is still here.
-    fn put_first(&self, event: Event) {
-        self.0.lock().events.insert(0, event);
-    }
-
-    /// All there are; waits for one.
-    fn poll_take(&self, context: &mut Context<'_>) -> Poll<SmallVec<[Event; 1]>> {
-        let mut inbox = self.0.lock();
-        if inbox.events.is_empty() {
-            match &mut inbox.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
-            return Poll::Pending;
-        }
-        Poll::Ready(std::mem::take(&mut inbox.events))
-    }
-}
-
 /// A machine whose client waits. What it still has to do afterwards, or when the client hangs up, goes on in a task.
 struct Asking<M: Machine>(Option<Running<M>>);
 
@@ -264,8 +223,8 @@ impl<M: Machine> Running<M> {
         match action {
             Action::UpdateHere { key, change } => {
                 let done = || -> StoreDone {
-                    let later = self.mailbox.clone();
-                    Box::new(move |result| later.put(Event::Durable(result)))
+                    let (acks, later) = (self.driver.acks.clone(), self.mailbox.clone());
+                    Box::new(move |result| acks.tell(later, Event::Durable(result)))
                 };
                 match self.driver.store.try_update(&key, &change, done) {
                     Some(updated) => self.mailbox.put_first(Event::Updated(updated)),
@@ -279,8 +238,8 @@ impl<M: Machine> Running<M> {
             }
             Action::MergeHere { key, object, durability } => {
                 let done = || -> StoreDone {
-                    let tell = tell.clone();
-                    Box::new(move |result| tell(Event::MergedHere(result.map_err(StoreError::from))))
+                    let (acks, later) = (self.driver.acks.clone(), self.mailbox.clone());
+                    Box::new(move |result| acks.tell(later, Event::MergedHere(result.map_err(StoreError::from))))
                 };
                 match self.driver.store.try_merge(&key, &object, durability, done) {
                     Some(Ok(Merged::Queued | Merged::Unchanged)) => {}
@@ -356,6 +315,7 @@ mod tests {
             hedges: HedgeBudget::default(),
             hedged_total: Arc::default(),
             commits: Arc::default(),
+            acks: Acknowledgements::start(),
         });
         let layout = Layout::found(vec![Member { id: this, zone: "z".into(), weight: 1 }], partitions, one).unwrap();
         let request = WriteRequest {

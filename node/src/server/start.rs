@@ -24,6 +24,7 @@ use crate::server::disk::Disk;
 use crate::server::drive::Driver;
 use crate::server::files::{self, Files};
 use crate::server::join::Joining;
+use crate::server::mailbox::Acknowledgements;
 use crate::server::membership::{self, Beginning};
 use crate::server::pages::Pages;
 use crate::server::staleness::Estimator;
@@ -262,6 +263,7 @@ fn worker(
             hedges: HedgeBudget::default(),
             hedged_total: hedged_total.clone(),
             commits: shared.staleness.shard(),
+            acks: Acknowledgements::start(),
         });
         let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
         let handler = Arc::new(Handler { driver: driver.clone(), membership, pulse });

@@ -14,7 +14,7 @@ use super::trust::Distrust;
 use super::{BlindPut, Change, Condition, DirectoryError, Inner, Merged, Session, StoreDone, StoreError, Updated};
 use crate::Key;
 use crate::engine::{Batch, Durability, EngineError, Keyspace, Write};
-use crate::versions::{CausalContext, Conflict, Dot, Metadata, Object, Sibling};
+use crate::versions::{CausalContext, Conflict, Dot, EnvelopeError, Metadata, Object, Sibling};
 
 /// Others' counters are followed at most this far ahead of the own wall clock (bounded drift): a write that follows
 /// another has the later counter among clocks that agree to a minute, and one mad clock does not spread.
@@ -59,6 +59,9 @@ struct Queueing {
     /// With an fsync.
     caught: Option<Caught>,
 }
+
+/// How an envelope is taken apart: with its checksum verified, or without where that has been done.
+type Decode = fn(&Bytes) -> Result<Object, EnvelopeError>;
 
 impl Inner {
     /// `claim` is called once what is here is known: from then on nothing waits for the disk. `Ok(None)`: nothing was
@@ -283,17 +286,22 @@ impl Inner {
         session: Session,
         reach: Reach,
     ) -> Result<Option<Basis>, StoreError> {
-        let (envelope, queued) = match exclusive.latest(key, session.generation) {
-            Some(latest) => (latest.object, Some((latest.id, latest.durability))),
-            None => match self.published(key, reach) {
-                None => return Ok(None),
-                Some(Ok(Some(envelope))) => (envelope, None),
-                Some(Ok(None)) => return Ok(Some(Basis::Nothing)),
-                Some(Err(EngineError::Damaged(_))) => return Ok(self.unreadable(reach)),
-                Some(Err(error)) => return Err(error.into()),
+        // What is queued or was written lately was encoded or decoded here.
+        let (verified, unverified): (Decode, Decode) = (Object::decode_verified, Object::decode);
+        let (envelope, queued, decode) = match exclusive.latest(key, session.generation) {
+            Some(latest) => (latest.object, Some((latest.id, latest.durability)), verified),
+            None => match self.recent.get(key.row()) {
+                Some(envelope) => (envelope, None, verified),
+                None => match self.row(key, reach) {
+                    None => return Ok(None),
+                    Some(Ok(Some(envelope))) => (envelope, None, unverified),
+                    Some(Ok(None)) => return Ok(Some(Basis::Nothing)),
+                    Some(Err(EngineError::Damaged(_))) => return Ok(self.unreadable(reach)),
+                    Some(Err(error)) => return Err(error.into()),
+                },
             },
         };
-        Ok(match Object::decode(&envelope) {
+        Ok(match decode(&envelope) {
             Ok(object) => Some(Basis::Here { envelope, object, queued }),
             Err(_) => self.unreadable(reach),
         })
@@ -306,13 +314,6 @@ impl Inner {
         }
         self.counters.note_damage();
         Some(Basis::Unreadable)
-    }
-
-    fn published(&self, key: &Key, reach: Reach) -> Option<Result<Option<Bytes>, EngineError>> {
-        match self.recent.get(key.row()) {
-            Some(envelope) => Some(Ok(Some(envelope))),
-            None => self.row(key, reach),
-        }
     }
 
     /// Queues a row. On `Err` nothing is queued and `done` is not called.

@@ -49,17 +49,31 @@ pub(super) fn encode(context: &CausalContext, siblings: &[&Sibling]) -> Bytes {
     Bytes::from(buffer)
 }
 
+/// What an envelope holds.
+type Content = (CausalContext, SmallVec<[Sibling; 1]>);
+
 /// Everything checked: what comes out encodes to the same bytes again.
-pub(super) fn decode(envelope: &Bytes) -> Result<(CausalContext, SmallVec<[Sibling; 1]>), EnvelopeError> {
-    let body = envelope.len().checked_sub(CHECKSUM_BYTES).ok_or(EnvelopeError::Short)?;
-    match envelope[0] {
-        VERSION if envelope.len() < BYTES_MIN => return Err(EnvelopeError::Short),
-        VERSION => {}
-        other => return Err(EnvelopeError::Version(other, VERSION)),
-    }
+pub(super) fn decode(envelope: &Bytes) -> Result<Content, EnvelopeError> {
+    let body = body_of(envelope)?;
     if checksum_of(envelope) != Some(xxh3_64(&envelope[..body])) {
         return Err(EnvelopeError::Checksum);
     }
+    decode_verified(envelope)
+}
+
+/// How many bytes stand before the checksum.
+fn body_of(envelope: &[u8]) -> Result<usize, EnvelopeError> {
+    let body = envelope.len().checked_sub(CHECKSUM_BYTES).ok_or(EnvelopeError::Short)?;
+    match envelope[0] {
+        VERSION if envelope.len() < BYTES_MIN => Err(EnvelopeError::Short),
+        VERSION => Ok(body),
+        other => Err(EnvelopeError::Version(other, VERSION)),
+    }
+}
+
+/// The same without the checksum: the bytes of the values are not looked at.
+pub(super) fn decode_verified(envelope: &Bytes) -> Result<Content, EnvelopeError> {
+    let body = body_of(envelope)?;
     let mut reader = Reader::new(&envelope[1..body]);
     let context = wire::read_context(&mut reader)?;
     let actors: SmallVec<[_; 4]> = context.actors().collect();

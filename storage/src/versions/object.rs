@@ -197,6 +197,13 @@ impl Object {
         Ok(Self::from_parts(siblings, context))
     }
 
+    /// The same for an envelope that this process encoded or decoded before and kept: its checksum is not verified again.
+    /// A value that is about to be replaced is not in the processor's caches, and a checksum would fetch all of it.
+    pub fn decode_verified(envelope: &Bytes) -> Result<Self, EnvelopeError> {
+        let (context, siblings) = envelope::decode_verified(envelope)?;
+        Ok(Self::from_parts(siblings, context))
+    }
+
     /// The digest of an encoded object: equal states have equal digests, different ones differ but for a chance of
     /// 2⁻⁶⁴. Costs a few ns: it is the envelope's own checksum, read and not verified. `None` where the bytes are too
     /// short to be an envelope.

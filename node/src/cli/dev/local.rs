@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -36,6 +37,8 @@ pub(super) struct LocalNode {
     arguments: Vec<String>,
     /// Owners of a key: 3, or as many as there are nodes.
     n: usize,
+    /// The nodes share the machine's cores.
+    worker_threads: usize,
     child: Option<Child>,
 }
 
@@ -48,6 +51,7 @@ pub(super) struct LocalCluster {
 impl LocalCluster {
     pub(super) fn new(directory: &Path, secret: &Path, ports: &Ports) -> Self {
         let seeds: Vec<String> = ports.0.iter().map(|(_, peer)| peer.to_string()).collect();
+        let worker_threads = available_parallelism().map_or(1, |cores| cores.get().div_ceil(seeds.len()));
         let node = |(i, (client, peer)): (usize, &(std::net::SocketAddr, std::net::SocketAddr))| {
             let name = format!("n{}", i + 1);
             let data = directory.join(&name);
@@ -64,7 +68,8 @@ impl LocalCluster {
             let arguments = ["server", "--exit-with-parent"].map(String::from).into_iter().chain(flags).collect();
             let endpoint = client.to_string().parse().expect("an address with a port is an endpoint");
             let log = directory.join(format!("{name}.log"));
-            LocalNode { name, endpoint, directory: data, log, arguments, n: seeds.len().min(3), child: None }
+            let n = seeds.len().min(3);
+            LocalNode { name, endpoint, directory: data, log, arguments, n, worker_threads, child: None }
         };
         Self { nodes: ports.0.iter().enumerate().map(node).collect() }
     }
@@ -133,8 +138,10 @@ impl LocalNode {
         for variable in NOT_INHERITED {
             command.env_remove(variable);
         }
-        if std::env::var_os("RONDO_N").is_none() {
-            command.env("RONDO_N", self.n.to_string());
+        for (variable, value) in [("RONDO_N", self.n), ("RONDO_WORKER_THREADS", self.worker_threads)] {
+            if std::env::var_os(variable).is_none() {
+                command.env(variable, value.to_string());
+            }
         }
         command.args(&self.arguments);
         // Ctrl-C goes to the process group of the terminal: a node is stopped by us, not beside us.
