@@ -1,5 +1,6 @@
 //! `/v1/buckets`: what buckets decide for their requests.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use rondo_coordinator::{Bucket, FieldError, Outcome};
-use serde::Serialize;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -95,9 +97,39 @@ fn fields(body: &[u8]) -> Result<Map<String, Value>, Problem> {
         Problem::new(Kind::BadRequest, detail).allowing(allowed.clone())
     };
     match serde_json::from_slice(body) {
-        Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(problem("no JSON object".into())),
+        Ok(Fields(fields)) => Ok(fields),
+        Err(error) if error.is_data() => Err(problem(format!("no such object ({error})"))),
         Err(error) => Err(problem(format!("not JSON ({error})"))),
+    }
+}
+
+/// A JSON object with every field once: which of two would be meant?
+struct Fields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Fields, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+            if fields.contains_key(&name) {
+                return Err(de::Error::custom(format_args!("the field {name:?} is there twice")));
+            }
+            fields.insert(name, value);
+        }
+        Ok(Fields(fields))
     }
 }
 
@@ -137,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for body in [&b"{"[..], b"[]", b"", b"7", b"\xff"] {
+        for body in [&b"{"[..], b"[]", b"", b"7", b"\xff", b"{} {}", br#"{"n":3,"n":3}"#] {
             assert_eq!(fields(body).unwrap_err().kind(), Kind::BadRequest);
         }
     }
