@@ -1,7 +1,7 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
 .PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
-	schemathesis idle-connections
+	schemathesis idle-connections gossip-scale gossip-sim
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -58,6 +58,12 @@ bench-six: ## six nodes on this machine beside three
 
 bench-engine: ## the storage engine against fjall
 	cargo run --release --quiet -p rondo-storage --example bench_engine
+
+gossip-scale: ## what gossip costs and how soon it tells, at 10, 100 and 1,000 nodes (docs/gossip.md)
+	cargo test --release --quiet -p rondo-gossip --test simulation scale -- --ignored --nocapture
+
+gossip-sim: ## failure detection over 1,000 seeds, and 24 hours of lost messages (40 and 1 in `make test`)
+	RONDO_GOSSIP_SEEDS=1000 RONDO_GOSSIP_HOURS=24 cargo test --release -p rondo-gossip --test simulation -- --nocapture
 
 kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and cluster
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-storage --test engine_kill -- --nocapture

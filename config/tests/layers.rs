@@ -55,7 +55,7 @@ fn later_layers_win_and_every_value_knows_where_it_was_set() {
     assert_eq!(row(&loaded, "insecure"), (json!(true), "--insecure".into()));
     assert_eq!(row(&loaded, "seeds"), (json!(["b:1", "c:2"]), "RONDO_SEEDS".into()));
     assert_eq!(row(&loaded, "gossip.heartbeat_ms"), (json!(100), "rondo.toml:6".into()));
-    assert_eq!(row(&loaded, "gossip.down_after_ms"), (json!(5000), "default".into()));
+    assert_eq!(row(&loaded, "gossip.suspicion_min_ms"), (json!(2000), "default".into()));
     assert_eq!(row(&loaded, "bootstrap_expect"), (Value::Null, "default".into()));
     assert_eq!(loaded.settings.weight, 4);
 }
@@ -130,7 +130,7 @@ fn values_are_held_against_each_other() {
         errors.iter().any(|e| e.starts_with("rondo.toml:1: peer_addr = ") && e.contains("two different addresses"))
     );
     assert!(errors.iter().any(|e| e == "rondo.toml:5: limits.timeout_default_ms = 70000: 1 to 60000 is allowed"));
-    assert!(errors.iter().any(|e| e.contains("gossip.suspect_after_ms = 900: at least 2 × heartbeat_ms")));
+    assert!(errors.iter().any(|e| e.contains("gossip.probe_timeout_ms = 400: heartbeat_ms / 2 to 60,000")));
     let errors = given("", &[("RONDO_STORAGE__CACHE_BYTES", "1000")], &[]).errors();
     let expected = "RONDO_STORAGE__CACHE_BYTES: storage.cache_bytes = 1000: allowed are 1048576 to 1099511627776";
     assert_eq!(errors, [expected]);

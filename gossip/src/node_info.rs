@@ -3,7 +3,17 @@
 use rondo_ring::{Member, NodeId};
 use serde::{Deserialize, Serialize};
 
-/// Everything the others need to know of a node. Replaced whole by one with a higher incarnation (G4).
+/// How new a record is: the higher one replaces the other, whole (G4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Raised at every start of the node.
+    pub incarnation: u64,
+    /// Raised by the node itself, and by nobody else, whenever it has something to say: a change of its record, or that
+    /// it is alive although others accuse it.
+    pub heartbeat: u64,
+}
+
+/// Everything the others need to know of a node. Replaced whole by one with a higher stamp (G4).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeInfo {
     /// Its identity.
@@ -20,7 +30,7 @@ pub struct NodeInfo {
     pub client_addr: String,
     /// Release it runs.
     pub version: String,
-    /// Raised at every start of the node, and whenever anything above changes.
+    /// Raised at every start of the node.
     pub incarnation: u64,
     /// The storage instance it makes dots with; 0 until it has begun to serve.
     pub instance: u64,
@@ -31,9 +41,22 @@ pub struct NodeInfo {
     pub disk_used_bytes: u64,
     /// Bytes free for it.
     pub disk_available_bytes: u64,
+    /// Raised by the node with every change of its record within one life, and to refute those who accuse it.
+    #[serde(default)]
+    pub heartbeat: u64,
 }
 
 impl NodeInfo {
+    /// How new this record is.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { incarnation: self.incarnation, heartbeat: self.heartbeat }
+    }
+
+    /// It takes requests: it has begun to serve in this life.
+    pub fn serves(&self) -> bool {
+        self.start > 0
+    }
+
     /// What the layout needs of it.
     pub fn member(&self) -> Member {
         Member { id: self.id, zone: self.zone.clone(), weight: self.weight }

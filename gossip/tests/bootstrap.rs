@@ -62,6 +62,7 @@ fn info(i: usize) -> NodeInfo {
         start: 0,
         disk_used_bytes: 0,
         disk_available_bytes: 0,
+        heartbeat: 0,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod task;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +147,7 @@ pub fn start(
         options: beginning.options,
         files: beginning.files,
         bootstrap,
-        members: None,
+        gossip: None,
         layout: None,
         remembered,
         registry,
@@ -159,8 +160,9 @@ pub fn start(
         tell: tell.clone(),
         serving: false,
         states: std::collections::HashMap::new(),
-        searches: 0,
-        next_search: Duration::ZERO,
+        unrecorded: BTreeSet::new(),
+        unkept: false,
+        next_keep: Duration::ZERO,
     };
     task.buckets.take(task.registry.entries());
     task.became_formed();

@@ -235,6 +235,7 @@ fn own_record(settings: &Settings, directory: &DataDirectory, client: SocketAddr
         start: 0,
         disk_used_bytes: 0,
         disk_available_bytes: 0,
+        heartbeat: 0,
     }
 }
 

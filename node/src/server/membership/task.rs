@@ -1,13 +1,13 @@
 //! The task that owns the membership machines.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rondo_gossip::bootstrap::Request;
 use rondo_gossip::registry::RegistryError;
-use rondo_gossip::{Bootstrap, Entry, FoundingState, GossipOptions, Members, Message, NodeInfo, Registry};
+use rondo_gossip::{Bootstrap, Entry, FoundingState, Gossip, GossipOptions, Message, NodeInfo, Registry};
 use rondo_ring::{Layout, Liveness, NodeId, View};
 use rondo_storage::store::{DirectoryError, Start, Store, WallClock};
 use rondo_storage::versions::ActorId;
@@ -20,9 +20,9 @@ use crate::server::time::{Clock, SystemClock};
 use crate::service::{BucketError, MemberInfo, MemberState};
 
 /// How often the task looks at the clock.
-const TICK: Duration = Duration::from_millis(100);
-/// How often it asks where silent members are.
-const SEARCH_INTERVAL: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(50);
+/// Between two writes of the members' records: in a large cluster they change often while nodes restart.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Task {
     pub(super) this: NodeInfo,
@@ -31,9 +31,10 @@ pub(super) struct Task {
     pub(super) files: Files,
     pub(super) bootstrap: Bootstrap,
     /// Once the cluster is formed.
-    pub(super) members: Option<Members>,
+    pub(super) gossip: Option<Gossip>,
     pub(super) layout: Option<Arc<Layout>>,
     pub(super) remembered: Vec<NodeInfo>,
+    /// Until the cluster is formed; from then on it is the gossip's.
     pub(super) registry: Registry,
     pub(super) buckets: Arc<Buckets>,
     pub(super) network: Arc<dyn Network>,
@@ -45,9 +46,11 @@ pub(super) struct Task {
     pub(super) serving: bool,
     /// As last published.
     pub(super) states: HashMap<NodeId, Liveness>,
-    /// How often silent members have been asked for, and when they are next.
-    pub(super) searches: usize,
-    pub(super) next_search: Duration,
+    /// Members whose start is not remembered yet.
+    pub(super) unrecorded: BTreeSet<NodeId>,
+    /// The members' records are not on disk as they are.
+    pub(super) unkept: bool,
+    pub(super) next_keep: Duration,
 }
 
 impl Task {
@@ -80,199 +83,161 @@ impl Task {
             Told::AskStarts { answers } => self.ask_starts(&answers),
             Told::Serve(start) => self.serve(start),
             Told::Disk { used_bytes, available_bytes } => {
-                if let Some(members) = &mut self.members {
-                    members.set_disk(used_bytes, available_bytes);
+                if let Some(gossip) = &mut self.gossip {
+                    gossip.set_disk(used_bytes, available_bytes);
                 }
                 // The others' disks have changed too, without a word of their own.
                 self.show();
             }
         }
+        self.carry_out();
     }
 
     fn answer(&mut self, from: NodeId, message: Message) -> Message {
-        match message {
-            Message::Heartbeat { info, registry } => {
-                self.heard_heartbeat(from, info, registry);
-                if self.serving { self.heartbeat() } else { Message::Declined("still starting".into()) }
-            }
-            Message::Registry(entries) => self.exchange(entries),
-            Message::AskMembers(info) => self.say_members(from, *info),
-            Message::AskStart => {
-                Message::LastSeen(self.store.last_start(from).map(|start| (start.instance.0, start.counter)))
-            }
-            founding => {
-                let answer = self.bootstrap.handle(from, founding, self.clock.now());
-                match self.keep_founding() {
-                    Ok(()) => answer,
-                    Err(why) => Message::Declined(why),
-                }
-            }
+        let now = self.clock.now();
+        if is_of_founding(&message) {
+            let answer = self.bootstrap.handle(from, message, now);
+            return self.keep_founding().map_or_else(Message::Declined, |()| answer);
+        }
+        if matches!(message, Message::AskStart) {
+            return Message::LastSeen(self.store.last_start(from).map(|start| (start.instance.0, start.counter)));
+        }
+        // One that speaks as a member need not be told of the founding any more.
+        self.bootstrap.informed(from);
+        match &mut self.gossip {
+            Some(gossip) => gossip.handle(from, message, now),
+            None => Message::Declined("no member of a formed cluster".into()),
         }
     }
 
     fn replied(&mut self, from: NodeId, request: &Request, message: Message) {
-        match message {
-            Message::Heartbeat { info, registry } => self.heard_heartbeat(from, info, registry),
-            Message::Registry(entries) => {
-                self.take_entries(entries);
-            }
-            Message::Members(infos) => self.learned(infos),
-            other => {
-                self.bootstrap.reply(from, &request.message, other, self.clock.now());
-                let _ = self.keep_founding();
-            }
+        let now = self.clock.now();
+        if is_of_founding(&request.message) {
+            self.bootstrap.reply(from, &request.message, message, now);
+            let _ = self.keep_founding();
+        } else if let Some(gossip) = &mut self.gossip {
+            self.bootstrap.informed(from);
+            gossip.reply(from, request, message, now);
         }
     }
 
     fn tick(&mut self) {
         let now = self.clock.now();
-        let fresh = fresh_cluster_id();
-        let requests = self.bootstrap.tick(now, fresh);
+        let requests = self.bootstrap.tick(now, fresh_cluster_id());
         // G1: nothing is sent before the state it follows from is durable.
         if self.keep_founding().is_ok() {
             requests.into_iter().for_each(|request| self.call(request));
         }
-        self.look_for_silent();
-        let Some(members) = self.members.as_mut().filter(|_| self.serving) else { return self.show() };
-        members.look(now);
-        let due = members.due(now);
-        let heartbeat = self.heartbeat();
-        for id in due {
-            if let Some(address) = self.address_of(id) {
-                self.call(Request { address, node: Some(id), message: heartbeat.clone() });
-            }
+        if let Some(gossip) = &mut self.gossip {
+            gossip.tick(now);
         }
+        self.carry_out();
+        self.keep_members();
         self.publish_view();
     }
 
-    /// A member that is silent at its known address may be at another, and so may this node: every address can have
-    /// changed. The seeds know, or one of those that do answer, asked in turn. A starting node has heard nobody yet.
-    fn look_for_silent(&mut self) {
-        let now = self.clock.now();
-        let Some(members) = self.members.as_ref().filter(|_| now >= self.next_search) else { return };
-        let (up, others) = (members.up(now), members.infos().len() - 1);
-        if self.serving && up.len() == others {
-            return;
+    /// What the gossip has decided: records to remember, properties to put in force, requests to send.
+    fn carry_out(&mut self) {
+        let Some(gossip) = &mut self.gossip else { return };
+        let (changed, incoming) = (gossip.take_changed(), gossip.take_incoming());
+        self.changed(changed);
+        if !incoming.is_empty() {
+            self.take_entries(incoming);
         }
-        self.next_search = now + SEARCH_INTERVAL;
-        self.searches += 1;
-        let in_turn = up.get(self.searches % up.len().max(1)).and_then(|&id| Some((self.address_of(id)?, Some(id))));
-        let seeds = self.seeds.iter().filter(|seed| **seed != self.this.peer_addr).map(|seed| (seed.clone(), None));
-        let message = Message::AskMembers(Box::new(members.this().clone()));
-        for (address, node) in seeds.chain(in_turn) {
-            self.call(Request { address, node, message: message.clone() });
-        }
-    }
-
-    fn heartbeat(&self) -> Message {
-        let info = self.members.as_ref().map_or(&self.this, Members::this).clone();
-        Message::Heartbeat { info, registry: self.registry.digest() }
+        let requests = self.gossip.as_mut().map(Gossip::take_requests).unwrap_or_default();
+        requests.into_iter().for_each(|request| self.call(request));
     }
 
     fn serve(&mut self, start: Start) {
         self.serving = true;
-        if let Some(members) = &mut self.members {
-            members.begin(start.instance.0, start.counter);
+        if let Some(gossip) = &mut self.gossip {
+            gossip.begin(start.instance.0, start.counter);
         }
         self.publish_view();
         self.tick();
     }
 
-    fn heard_heartbeat(&mut self, from: NodeId, info: NodeInfo, registry: u64) {
-        if info.id != from {
+    fn changed(&mut self, changed: BTreeSet<NodeId>) {
+        if changed.is_empty() && self.unrecorded.is_empty() {
             return;
         }
-        self.bootstrap.informed(from);
-        self.heard(info);
-        if self.members.is_some() && registry != self.registry.digest() {
-            self.send_registry(from);
-        }
+        let infos = self.infos_of(changed.iter());
+        self.unkept |= !infos.is_empty();
+        self.network.addresses(&infos);
+        self.unrecorded.extend(changed);
+        let unrecorded = std::mem::take(&mut self.unrecorded);
+        self.unrecorded =
+            self.infos_of(unrecorded.iter()).iter().filter(|i| !self.record_start(i)).map(|i| i.id).collect();
     }
 
-    fn heard(&mut self, info: NodeInfo) {
-        let now = self.clock.now();
-        let Some(members) = &mut self.members else { return };
+    fn infos_of<'a>(&self, nodes: impl Iterator<Item = &'a NodeId>) -> Vec<NodeInfo> {
+        let others = nodes.filter(|&&node| node != self.this.id);
+        let Some(gossip) = &self.gossip else { return Vec::new() };
+        others.filter_map(|&node| gossip.members().info(node)).cloned().collect()
+    }
+
+    /// Which start of a member was seen last; tried again until it is durable.
+    fn record_start(&self, info: &NodeInfo) -> bool {
         let start = Start { counter: info.start, instance: ActorId(info.instance) };
-        // Remembered before anything else is said to it; said again with every heartbeat until it is.
-        if start.counter > 0
-            && self.store.last_start(info.id) != Some(start)
-            && let Err(error) = self.store.record_start(info.id, start)
-        {
+        if start.counter == 0 || self.store.last_start(info.id) == Some(start) {
+            return true;
+        }
+        let recorded = self.store.record_start(info.id, start);
+        if let Err(error) = &recorded {
             tracing::warn!(%error, node = %info.id, "another node's start could not be remembered");
         }
-        if members.heard(info, now) {
-            self.keep_members();
-        }
-    }
-
-    fn say_members(&mut self, from: NodeId, info: NodeInfo) -> Message {
-        if self.members.is_none() || info.id != from {
-            return Message::Declined("no member of a formed cluster".into());
-        }
-        self.learned(vec![info]);
-        Message::Members(self.members.iter().flat_map(Members::infos).collect())
-    }
-
-    fn learned(&mut self, infos: Vec<NodeInfo>) {
-        let Some(members) = &mut self.members else { return };
-        let changed = infos.into_iter().filter(|info| members.learned(info.clone())).count();
-        if changed > 0 {
-            self.keep_members();
-        }
+        recorded.is_ok()
     }
 
     fn keep_members(&mut self) {
-        let infos: Vec<_> = self.members.iter().flat_map(Members::infos).collect();
-        self.network.addresses(&infos);
-        if let Err(error) = self.files.keep_members(&infos) {
+        let now = self.clock.now();
+        let Some(gossip) = self.gossip.as_ref().filter(|_| self.unkept && now >= self.next_keep) else { return };
+        (self.unkept, self.next_keep) = (false, now + KEEP_INTERVAL);
+        if let Err(error) = self.files.keep_members(&gossip.members().infos()) {
+            self.unkept = true;
             tracing::warn!(%error, "the members' addresses could not be stored");
         }
     }
 
-    fn exchange(&mut self, entries: Vec<Entry>) -> Message {
-        let newer = self.registry.newer_than(&entries);
-        self.take_entries(entries);
-        if newer.is_empty() { Message::Ok } else { Message::Registry(newer) }
-    }
-
     fn take_entries(&mut self, entries: Vec<Entry>) {
-        let mut merged = self.registry.clone();
-        if merged.merge(entries, SystemClock.now_us())
-            && let Err(error) = self.replace_registry(merged)
-        {
-            tracing::warn!(%error, "bucket properties could not be stored");
+        let mut merged = self.registry().clone();
+        let changed = merged.merge(entries, SystemClock.now_us());
+        if changed.is_empty() {
+            return;
+        }
+        match self.keep_registry(&merged) {
+            Ok(()) => self.gossip.iter_mut().for_each(|gossip| gossip.adopt(merged.clone(), changed.clone())),
+            Err(error) => tracing::warn!(%error, "bucket properties could not be stored"),
         }
     }
 
+    fn registry(&self) -> &Registry {
+        self.gossip.as_ref().map_or(&self.registry, Gossip::registry)
+    }
+
     /// Durable, then in force.
-    fn replace_registry(&mut self, registry: Registry) -> Result<(), DirectoryError> {
+    fn keep_registry(&mut self, registry: &Registry) -> Result<(), DirectoryError> {
         self.files.keep_registry(&registry.entries().collect::<Vec<_>>())?;
-        self.registry = registry;
-        self.buckets.take(self.registry.entries());
+        self.buckets.take(registry.entries());
         Ok(())
     }
 
     fn set_bucket(&mut self, name: &str, value: Option<String>) -> Result<(), BucketError> {
-        let mut changed = self.registry.clone();
+        let mut changed = self.registry().clone();
         changed.set(name, value, self.this.id, SystemClock.now_us()).map_err(|error| match error {
             RegistryError::Full(most) => BucketError::TooMany(most),
             RegistryError::TooLarge(_) => BucketError::Storage(error.to_string()),
         })?;
-        self.replace_registry(changed).map_err(|error| BucketError::Storage(error.to_string()))?;
-        let others: Vec<_> = self.members.iter().flat_map(Members::infos).map(|info| info.id).collect();
-        others.into_iter().filter(|&id| id != self.this.id).for_each(|id| self.send_registry(id));
+        self.keep_registry(&changed).map_err(|error| BucketError::Storage(error.to_string()))?;
+        match &mut self.gossip {
+            Some(gossip) => gossip.publish(changed, name),
+            None => self.registry = changed,
+        }
         Ok(())
     }
 
-    fn send_registry(&self, to: NodeId) {
-        if let Some(address) = self.address_of(to) {
-            let message = Message::Registry(self.registry.entries().cloned().collect());
-            self.call(Request { address, node: Some(to), message });
-        }
-    }
-
     fn ask_starts(&self, answers: &mpsc::UnboundedSender<(NodeId, Option<Start>)>) {
-        let infos = self.members.iter().flat_map(Members::infos);
+        let infos = self.gossip.iter().flat_map(|gossip| gossip.members().infos());
         for info in infos.filter(|info| info.id != self.this.id) {
             let answers = answers.clone();
             let reply: OnReply = Box::new(move |from, message| {
@@ -293,11 +258,6 @@ impl Task {
         self.network.call(address, node, message, reply);
     }
 
-    fn address_of(&self, id: NodeId) -> Option<String> {
-        let infos = self.members.as_ref()?.infos();
-        infos.into_iter().find(|info| info.id == id).map(|info| info.peer_addr)
-    }
-
     /// Makes the founding state durable where it changed; until it is, nothing that follows from it is said.
     fn keep_founding(&mut self) -> Result<(), String> {
         let kept = self.files.keep_founding(self.bootstrap.state());
@@ -311,7 +271,7 @@ impl Task {
 
     pub(super) fn became_formed(&mut self) {
         let FoundingState::Formed(founding) = self.bootstrap.state() else { return };
-        if self.members.is_some() {
+        if self.gossip.is_some() {
             return;
         }
         let mut known: HashMap<_, _> = founding.members.iter().map(|info| (info.id, info.clone())).collect();
@@ -326,23 +286,27 @@ impl Task {
         let known: Vec<_> = known.into_values().collect();
         self.network.addresses(&known);
         self.layout = Some(Arc::new(founding.layout.clone()));
-        self.members = Some(Members::new(self.this.clone(), known, self.options.clone(), self.clock.now()));
+        let registry = std::mem::take(&mut self.registry);
+        let (this, seeds, options) = (self.this.clone(), self.seeds.clone(), self.options.clone());
+        let seed = fresh_cluster_id() as u64;
+        self.gossip = Some(Gossip::new(this, known, registry, seeds, options, self.clock.now(), seed));
         self.show();
     }
 
     fn liveness(&self, id: NodeId) -> Liveness {
-        let silence = self.members.as_ref().map_or(Liveness::Down, |members| members.liveness(id, self.clock.now()));
+        let heard = self.gossip.as_ref().map_or(Liveness::Down, |gossip| gossip.liveness(id, self.clock.now()));
         let suspect = id != self.this.id && self.network.is_suspect(id);
-        if suspect { silence.max(Liveness::Suspect) } else { silence }
+        if suspect { heard.max(Liveness::Suspect) } else { heard }
     }
 
     /// A new view only where something changed: it invalidates nothing, but it is not free either.
     fn publish_view(&mut self) {
-        let Some(members) = &self.members else { return };
-        let states: HashMap<_, _> = members.infos().iter().map(|info| (info.id, self.liveness(info.id))).collect();
+        let (Some(gossip), Some(layout)) = (&self.gossip, &self.layout) else { return };
+        let states: HashMap<_, _> =
+            layout.members().iter().map(|member| (member.id, self.liveness(member.id))).collect();
         let unchanged = states == self.states && self.shown.load().view.is_some() == self.serving;
         if !unchanged {
-            for info in members.infos() {
+            for info in gossip.members().infos() {
                 let (was, is) = (self.states.get(&info.id), states.get(&info.id));
                 say_change(&info, was.copied(), is.copied());
             }
@@ -357,7 +321,8 @@ impl Task {
             let state = |id| self.states.get(&id).copied().unwrap_or(Liveness::Suspect);
             Arc::new(View::new(self.this.id, layout.clone(), state))
         });
-        let mut members: Vec<_> = self.members.iter().flat_map(Members::infos).map(|i| self.member_info(i)).collect();
+        let infos = self.gossip.iter().flat_map(|gossip| gossip.members().infos());
+        let mut members: Vec<_> = infos.map(|info| self.member_info(info)).collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
         let published = Published {
             founding: founding.map(|founding| Arc::new(founding.clone())),
@@ -399,6 +364,12 @@ fn say_change(info: &NodeInfo, was: Option<Liveness>, is: Option<Liveness>) {
         (true, false) => tracing::info!(name, address, node = %info.id, "a member is back"),
         _ => {}
     }
+}
+
+/// Messages of the founding, and questions that its machine answers.
+fn is_of_founding(message: &Message) -> bool {
+    use Message::{AskOutcome, Commit, Formed, Introduce, Propose};
+    matches!(message, Introduce(_) | Formed(_) | Propose(_) | Commit(_) | AskOutcome(_))
 }
 
 fn fresh_cluster_id() -> u128 {
