@@ -1,7 +1,7 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
 .PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
-	schemathesis idle-connections gossip-scale gossip-sim
+	schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -77,3 +77,9 @@ load-all: ## 20,000 real records into three nodes, one killed half-way (RONDO_DA
 
 schemathesis: ## looks for requests whose answers are not as /openapi.json says (SEED=7 EXAMPLES=50; needs python3)
 	tests/schemathesis/run.sh
+
+k8s-validate: ## config/k8s, rendered, against the API schemas of Kubernetes (needs kubectl and python3)
+	tests/k8s/validate.sh
+
+containers: ## the image, the pods and compose.yaml in a container engine, losing nodes under load (needs docker on Linux)
+	cargo test -p rondo-tests --test containers -- --ignored --test-threads=1 --nocapture

@@ -1,8 +1,9 @@
 //! The cluster secret: what lets a node speak to the others.
 
-use std::fmt;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fmt::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The secret's text without the white space around it. Never printed.
@@ -26,6 +27,8 @@ pub enum SecretError {
     TooLong { path: PathBuf, bytes: u64 },
     #[error("{}: the cluster secret is not UTF-8 text", path.display())]
     NotText { path: PathBuf },
+    #[error("{}: the cluster secret file cannot be made: {source}", path.display())]
+    Unwritable { path: PathBuf, source: io::Error },
 }
 
 impl ClusterSecret {
@@ -60,10 +63,44 @@ impl ClusterSecret {
         Ok(Self(text.into()))
     }
 
+    /// Makes a file with these random bytes for a secret, readable by its owner only. A file that is there stays as it
+    /// is, and is read and checked. Whether it was made.
+    pub fn make(path: &Path, random: &[u8; 32]) -> Result<bool, SecretError> {
+        let unwritable = |source| SecretError::Unwritable { path: path.into(), source };
+        if !path.exists() {
+            match write_new(path, random) {
+                Ok(()) => return Ok(true),
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(unwritable(error)),
+            }
+        }
+        Self::read(path).map(|_| false)
+    }
+
     /// The bytes both ends of a connection prove to know.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
+}
+
+/// Whole and durable, or not there at all. The name beside it is taken by one process at a time.
+fn write_new(path: &Path, random: &[u8; 32]) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    let text = random.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());
+    // A link does not take the place of a file that is there.
+    let linked = written.and_then(|()| fs::hard_link(&beside, path));
+    fs::remove_file(&beside)?;
+    linked?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
 }
 
 impl fmt::Debug for ClusterSecret {
@@ -90,6 +127,24 @@ mod tests {
         assert_eq!(secret.as_bytes(), b"0123456789abcdef");
         assert!(!format!("{secret:?}").contains("0123"));
         assert!(ClusterSecret::read(file(b"0123456789abcdef", 0o400).path()).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        assert!(ClusterSecret::make(&path, &[0xab; 32]).unwrap());
+        assert_eq!(ClusterSecret::read(&path).unwrap().as_bytes(), "ab".repeat(32).as_bytes());
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert!(!ClusterSecret::make(&path, &[0xcd; 32]).unwrap());
+        assert_eq!(ClusterSecret::read(&path).unwrap().as_bytes(), "ab".repeat(32).as_bytes());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+
+        std::fs::write(&path, "short").unwrap();
+        let bad = ClusterSecret::make(&path, &[0xcd; 32]).unwrap_err().to_string();
+        assert!(bad.contains("has 5 bytes"), "{bad}");
+        let nowhere = ClusterSecret::make(Path::new("/nowhere/secret"), &[0; 32]).unwrap_err().to_string();
+        assert!(nowhere.starts_with("/nowhere/secret: the cluster secret file cannot be made"), "{nowhere}");
     }
 
     #[test]

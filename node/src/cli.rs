@@ -40,6 +40,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(command) => config::run(&command),
         Command::Completions { shell } => completions::run(shell),
         Command::Dev(args) => on_one_thread(dev::run(&args)),
+        Command::Status(args) if args.ready => on_one_thread(cluster::ready(&args.target)),
         Command::Status(args) if args.staleness => on_one_thread(staleness::staleness(&args.target)),
         Command::Status(args) => on_one_thread(cluster::status(&args.target)),
         Command::Members(target) => on_one_thread(cluster::members(&target)),

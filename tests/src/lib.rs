@@ -13,6 +13,7 @@ mod cluster;
 mod command;
 mod http;
 mod load;
+pub mod manifest;
 mod node;
 mod raw;
 mod records;

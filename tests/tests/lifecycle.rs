@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rondo_tests::{Cluster, RawClient, eventually, request};
+use rondo_tests::{Cluster, RawClient, binary, eventually, request};
+use rustix::process::{Pid, Signal, kill_process};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -67,4 +69,32 @@ fn a_drain_finishes_what_has_begun_and_ends_in_order() {
     node.wait_ready();
     assert!(node.log_tail().contains("verdict=Confirmed"), "{}", node.log_tail());
     assert_eq!(cluster[0].object("GET", "fruit", "pear").r(3).send().expect(200).text(), "green");
+}
+
+/// A node listens for signals before it does anything that takes time: by default a signal ends it without a drain, and
+/// as process 1 of a container it would not be told at all. Its addresses are published before the store is opened.
+#[test]
+fn a_node_that_is_told_to_stop_while_it_starts_ends_in_order() {
+    for _ in 0..10 {
+        let directory = tempfile::tempdir().unwrap();
+        let mut server = Command::new(binary());
+        server.env_clear().args([
+            "server",
+            "--client-addr",
+            "127.0.0.1:0",
+            "--peer-addr",
+            "127.0.0.1:0",
+            "--name",
+            "n1",
+        ]);
+        server.arg("--data-dir").arg(directory.path()).stdin(Stdio::null()).stderr(Stdio::null());
+        let mut node = server.spawn().unwrap();
+        while !directory.path().join("addresses.json").exists() {
+            assert_eq!(node.try_wait().unwrap(), None);
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&node), Signal::TERM).unwrap();
+        let ended = eventually(SOON, "its end", || node.try_wait().unwrap().ok_or_else(|| "it runs".into()));
+        assert!(ended.success(), "{ended}");
+    }
 }

@@ -76,8 +76,11 @@ pub(super) struct StatusArgs {
     #[command(flatten)]
     pub(super) target: Target,
     /// Instead, how likely a read with R = 1 or 2 sees a write that is so and so old
-    #[arg(long)]
+    #[arg(long, conflicts_with = "ready")]
     pub(super) staleness: bool,
+    /// Instead, whether the node asked takes requests; exit code 4 when it does not
+    #[arg(long)]
+    pub(super) ready: bool,
 }
 
 /// `rondo server`. Each flag that is not one of the command line's own is a setting (docs/configuration.md).
@@ -328,6 +331,11 @@ pub(super) enum ConfigCommand {
     Check {
         #[command(flatten)]
         server: Box<ServerArgs>,
+    },
+    /// Make a file with a new cluster secret, where there is none
+    Secret {
+        /// Readable by its owner only; one that is there is checked and kept
+        file: PathBuf,
     },
 }
 

@@ -71,6 +71,14 @@ struct Owner {
     zone: String,
 }
 
+/// What `/readyz?verbose` says, as far as it is shown here.
+#[derive(Debug, Deserialize)]
+struct Readiness {
+    ready: bool,
+    draining: bool,
+    waiting_for: Option<String>,
+}
+
 pub(super) async fn status(target: &Target) -> Result<(), Failure> {
     let answer = call(&target.endpoint, Request::get("/v1/cluster"), PATIENCE).await?;
     if answer.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -81,6 +89,25 @@ pub(super) async fn status(target: &Target) -> Result<(), Failure> {
     let cluster: Cluster = answer.json()?;
     show(target, &answer, || format!("{}\n\n{}", summary(&cluster), short(&cluster.members)))?;
     if cluster.health == "healthy" { Ok(()) } else { Err(Failure::Degraded) }
+}
+
+/// One node's word about itself: what a health check asks.
+pub(super) async fn ready(target: &Target) -> Result<(), Failure> {
+    let answer = call(&target.endpoint, Request::get("/readyz?verbose"), PATIENCE).await?;
+    let known = [StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&answer.status);
+    let answer = if known { answer } else { successful(answer)? };
+    let readiness: Readiness = answer.json()?;
+    show(target, &answer, || in_words(&readiness))?;
+    if readiness.ready { Ok(()) } else { Err(Failure::Degraded) }
+}
+
+fn in_words(readiness: &Readiness) -> String {
+    match (&readiness.waiting_for, readiness.draining) {
+        _ if readiness.ready => "ready".into(),
+        (_, true) => "draining".into(),
+        (Some(what), _) => format!("waiting for {what}"),
+        (None, _) => "not ready".into(),
+    }
 }
 
 pub(super) async fn members(target: &Target) -> Result<(), Failure> {
@@ -188,6 +215,16 @@ mod tests {
         );
         let members = short(&cluster().members);
         assert!(members.lines().nth(2).unwrap().starts_with("n2    down   a     127.0.0.1:7700  33.3 %"), "{members}");
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_says_why() {
+        let words = |ready, draining, what: Option<&str>| {
+            in_words(&Readiness { ready, draining, waiting_for: what.map(Into::into) })
+        };
+        assert_eq!(words(true, false, None), "ready");
+        assert_eq!(words(false, true, None), "draining");
+        assert_eq!(words(false, false, Some("its peers")), "waiting for its peers");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! `rondo config show | check`.
+//! `rondo config show | check | secret`.
 
-use rondo_config::{Loaded, Row};
+use std::path::Path;
+
+use rondo_config::{ClusterSecret, Loaded, Row};
 use serde_json::{Value, json};
 
 use super::arguments::{ConfigCommand, ServerArgs};
@@ -12,7 +14,15 @@ pub(super) fn run(command: &ConfigCommand) -> Result<(), Failure> {
     match command {
         ConfigCommand::Show { server, output } => show(&serve::load(server)?, *output),
         ConfigCommand::Check { server } => check(server),
+        ConfigCommand::Secret { file } => secret(file),
     }
+}
+
+fn secret(file: &Path) -> Result<(), Failure> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| Failure::Failed(format!("no random bytes: {error}")))?;
+    let made = ClusterSecret::make(file, &random).map_err(|error| Failure::Failed(error.to_string()))?;
+    print(&format!("{}: {}", file.display(), if made { "a new cluster secret" } else { "the cluster secret is kept" }))
 }
 
 fn show(loaded: &Loaded, output: Output) -> Result<(), Failure> {

@@ -77,8 +77,8 @@ impl Network {
         &self.refusals
     }
 
-    pub(super) fn note_success(&self, address: &str, node: NodeId) {
-        self.refusals.forget(address);
+    pub(super) fn note_success(&self, address: &str, node: NodeId, sought: Option<NodeId>) {
+        self.refusals.forget(address, sought);
         self.health.entry(node).succeeded();
     }
 

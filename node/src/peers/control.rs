@@ -70,27 +70,28 @@ impl Control {
                 // Another node has replaced that one at this address, or the other way round: see who is there now.
                 continue;
             }
-            match self.post(address, link, body.clone(), deadline).await {
+            match self.post(address, link, expects, body.clone(), deadline).await {
                 Err(PeerError::NotSent) => {}
                 answer => return answer,
             }
         }
         let opening = Link::open(&self.network, address, Purpose::Control, expects);
         let link = timeout_at(deadline, opening).await.unwrap_or(Err(PeerError::HandshakeTimedOut))?;
-        self.post(address, link, body, deadline).await
+        self.post(address, link, expects, body, deadline).await
     }
 
     async fn post(
         &self,
         address: &str,
         mut link: Link,
+        expects: Option<NodeId>,
         body: Bytes,
         deadline: Instant,
     ) -> Result<(NodeId, Bytes), PeerError> {
         let posting = link.post(ROUTE_CONTROL, body, CONTROL_BYTES_MAX);
         let answer = timeout_at(deadline, posting).await.unwrap_or(Err(PeerError::TimedOut))?;
         let node = link.node;
-        self.network.note_success(address, node);
+        self.network.note_success(address, node, expects);
         self.keep(address, link);
         Ok((node, answer))
     }

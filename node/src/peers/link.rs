@@ -47,7 +47,7 @@ impl Link {
         });
         let opened = opened.await.unwrap_or(Err(PeerError::HandshakeTimedOut));
         match &opened {
-            Ok(link) => network.note_success(address, link.node),
+            Ok(link) => network.note_success(address, link.node, expects),
             Err(PeerError::Refused(refused)) => {
                 network.refusals().note(address, *refused);
             }

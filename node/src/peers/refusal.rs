@@ -94,11 +94,13 @@ impl RefusalLog {
         first
     }
 
-    /// The peer succeeded: a later refusal is news again.
-    pub(super) fn forget(&self, subject: &str) {
+    /// The peer succeeded: a later refusal is news again. Where a connection `sought` no node in particular, that another
+    /// one is there than somebody seeks remains as true as it was: a pod that lost its volume has the name of a member,
+    /// and is asked both ways several times a second.
+    pub(super) fn forget(&self, subject: &str, sought: Option<NodeId>) {
         let mut logged = self.logged.lock();
         if !logged.is_empty() {
-            logged.retain(|(of, _)| of != subject);
+            logged.retain(|(of, cause)| of != subject || sought.is_none() && *cause == Cause::WrongNode);
         }
     }
 
@@ -119,10 +121,21 @@ mod tests {
         assert!(!note("a", Cause::Secret));
         assert!(note("a", Cause::Version));
         assert!(note("b", Cause::Secret));
-        log.forget("a");
+        log.forget("a", None);
         assert!(note("a", Cause::Secret));
         assert!(!note("b", Cause::Secret));
         assert_eq!((log.count(Cause::Secret), log.count(Cause::Version)), (5, 1));
+    }
+
+    #[test]
+    fn another_node_at_an_address_is_no_news_until_the_one_that_is_sought_is_there() {
+        let log = RefusalLog::default();
+        let note = || log.note("a", Refused { cause: Cause::WrongNode, node: None });
+        assert!(note());
+        log.forget("a", None);
+        assert!(!note(), "whoever is there answers those who seek nobody");
+        log.forget("a", Some(NodeId(7)));
+        assert!(note());
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Session {
         drop(permit);
         self.last_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
         self.proved.store(true, Ordering::Relaxed);
-        network.refusals().forget(&self.subject(Some(hello.node)));
+        network.refusals().forget(&self.subject(Some(hello.node)), hello.expects);
         network.health().entry(hello.node).greeted();
         Ok(Bytes::copy_from_slice(&proof(End::Accepting)))
     }

@@ -13,7 +13,6 @@ use rondo_gossip::bootstrap::FoundingOptions;
 use rondo_storage::engine::disk::DiskEngine;
 use rondo_storage::engine::{Engine, EngineError};
 use rondo_storage::store::{DataDirectory, DirectoryError, Store};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::http::{self, Http, Metrics};
@@ -29,7 +28,7 @@ use crate::server::membership::{self, Beginning};
 use crate::server::pages::Pages;
 use crate::server::staleness::Estimator;
 use crate::server::stall::Pulse;
-use crate::server::stop::{Drain, Open, drained};
+use crate::server::stop::{Drain, Open, Told, drained};
 use crate::server::time::{Clock, SystemClock};
 use crate::server::workers::{Serve, Socket, Workers};
 use crate::server::{descriptors, house, metrics};
@@ -66,7 +65,10 @@ pub enum ServerError {
 pub fn run(settings: Settings) -> Result<(), ServerError> {
     crate::server::log::begin(&settings.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(async { Node::start(settings)?.run().await });
+    let ended = runtime.block_on(async {
+        let told = Told::listen()?;
+        Node::start(settings)?.run(told).await
+    });
     // Not waiting for its threads: a name that is being looked up may take half a minute.
     runtime.shutdown_background();
     ended
@@ -153,9 +155,7 @@ impl Node {
 }
 
 impl Node {
-    async fn run(self) -> Result<(), ServerError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn run(self, mut told: Told) -> Result<(), ServerError> {
         let Self { settings, clock, store, shared, ready, drain, network, peers, client, peer, workers, metrics, open } =
             self;
         tracing::info!(name = settings.name, node = %shared.node, client = %client.local_addr()?,
@@ -172,18 +172,14 @@ impl Node {
         let ready = Arc::new(ready);
         let joined = tokio::spawn(joining.run(ready.clone()));
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = told.wait() => {}
             error = failed(joined) => return Err(error),
         }
         tracing::info!("draining");
         ready.send_replace(Readiness::Draining);
-        let second = async {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        };
         tokio::select! {
             () = drained(&drain, &open) => {}
-            () = second => tracing::warn!("told a second time: stopping at once"),
+            () = told.wait() => tracing::warn!("told a second time: stopping at once"),
         }
         // Not before: the threads end, and what they serve with them, when nobody can deal to them any more.
         drop(workers);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// After SIGTERM the node answers "draining" for so long before it closes connections, and again before it closes its
@@ -11,6 +12,28 @@ use tokio::sync::watch;
 const DRAIN_NOTICE: Duration = Duration::from_millis(500);
 /// ...and waits so long for requests in work.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// SIGTERM and SIGINT. Listened for before anything else is begun: process 1 of a container is never told of a signal
+/// that it does not listen for, and would run on until it is killed.
+pub(super) struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    /// One that comes from now on is not lost, whenever it is waited for.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Until either has come since the last time.
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Connections that are open, of clients and of peers: what a drain waits for.
 #[derive(Clone, Default)]

@@ -1,6 +1,8 @@
 //! Why the store refused, and why a data directory would not open.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::engine::EngineError;
@@ -46,7 +48,7 @@ pub enum DirectoryError {
     Foreign { path: PathBuf, here: u128, asked: u128 },
     #[error("{path} is damaged: {reason}")]
     Damaged { path: PathBuf, reason: String },
-    #[error("cannot {action} {path}: {source}")]
+    #[error("cannot {action} {path}: {source}{}", whose(path, source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} holds {count} engines moved aside already: look at them, move them away, then start again")]
     QuarantineFull { path: PathBuf, count: usize },
@@ -60,5 +62,42 @@ impl DirectoryError {
     /// For `map_err`: what was being done to which file.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.into(), source }
+    }
+}
+
+/// Where permission was denied: who this process is, and whose the file is, or the nearest directory that is there.
+/// Whoever gave a node a volume of another user's reads this in its log, and cannot look into its container.
+fn whose(path: &Path, source: &io::Error) -> String {
+    let there = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
+    let Some((path, metadata)) = there.filter(|_| source.kind() == io::ErrorKind::PermissionDenied) else {
+        return String::new();
+    };
+    format!(
+        "; this process is user {} and group {}, and {} belongs to user {} and group {} with mode {:04o}",
+        rustix::process::geteuid(),
+        rustix::process::getegid(),
+        path.display(),
+        metadata.uid(),
+        metadata.gid(),
+        metadata.mode() & 0o7777
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_permission_says_whose_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("LOCK");
+        let denied = DirectoryError::io("open", &file)(io::ErrorKind::PermissionDenied.into()).to_string();
+        let uid = rustix::process::geteuid();
+        let owner = format!("; this process is user {uid} and group ");
+        assert!(denied.contains(&owner), "{denied}");
+        let whose = format!("and {} belongs to user {uid} and group ", directory.path().display());
+        assert!(denied.contains(&whose) && denied.ends_with("with mode 0700"), "{denied}");
+        let full = DirectoryError::io("open", &file)(io::ErrorKind::StorageFull.into()).to_string();
+        assert!(!full.contains("belongs to"), "{full}");
     }
 }
