@@ -1,6 +1,6 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 outage load-all \
 	schemathesis idle-connections
 
 # The suite starts the other two.
@@ -62,6 +62,9 @@ bench-engine: ## the storage engine against fjall
 kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and cluster
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-storage --test engine_kill -- --nocapture
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-tests --test kill -- --nocapture
+
+outage: ## a node away for ten minutes at full write load (RONDO_OUTAGE_SECONDS=600; 5 in `make test`)
+	RONDO_OUTAGE_SECONDS=$${RONDO_OUTAGE_SECONDS:-600} cargo test --release -p rondo-tests --test handoff outage -- --nocapture
 
 idle-connections: ## 10,000 idle connections, what they cost, and that they keep nobody out
 	RONDO_IDLE_CONNECTIONS=10000 cargo test --release -p rondo-tests --test idle_connections -- --nocapture
