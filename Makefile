@@ -1,7 +1,7 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six bench-engine kill-9 load-all \
-	schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six \
+	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -68,6 +68,9 @@ gossip-sim: ## failure detection over 1,000 seeds, and 24 hours of lost messages
 kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and cluster
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-storage --test engine_kill -- --nocapture
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-tests --test kill -- --nocapture
+
+outage: ## a node away for ten minutes at full write load (RONDO_OUTAGE_SECONDS=600; 5 in `make test`)
+	RONDO_OUTAGE_SECONDS=$${RONDO_OUTAGE_SECONDS:-600} cargo test --release -p rondo-tests --test handoff outage -- --nocapture
 
 idle-connections: ## 10,000 idle connections, what they cost, and that they keep nobody out
 	RONDO_IDLE_CONNECTIONS=10000 cargo test --release -p rondo-tests --test idle_connections -- --nocapture

@@ -27,3 +27,17 @@ pub struct Page {
     /// Nothing follows it.
     pub complete: bool,
 }
+
+/// "How old is the oldest hint you keep?" A tombstone is reaped only where no older hint exists anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldestHint {
+    /// Of this partition; `None`: of any.
+    pub partition: Option<PartitionId>,
+}
+
+/// The answer: an age and not a time, since clocks differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldestHintAge {
+    /// In ms, never too small; `None`: there is no hint.
+    pub age_ms: Option<u64>,
+}

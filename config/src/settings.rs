@@ -162,6 +162,7 @@ impl Settings {
         section(&mut misfits, "coordinator", self.coordinator.validate().map_err(|e| e.to_string()));
         section(&mut misfits, "gossip", self.gossip.validate());
         section(&mut misfits, "storage", self.engine.validate().map_err(engine_option));
+        section(&mut misfits, "disk", self.store.validate());
         misfits
     }
 

@@ -21,6 +21,10 @@ pub struct WriteAnswer {
     pub acks: u8,
     /// Of how many.
     pub n: u8,
+    /// Hints durably kept for owners that could not be reached, here or elsewhere.
+    pub hinted: u8,
+    /// Among the acknowledgements is one of a node that is no owner.
+    pub sloppy: bool,
 }
 
 /// A read that has its R votes.
@@ -33,6 +37,8 @@ pub struct ReadAnswer {
     pub acks: u8,
     /// Of how many.
     pub n: u8,
+    /// Among the votes is one of a node that is no owner.
+    pub sloppy: bool,
     /// From the beginning until this node's own store had answered, if it was asked and has.
     pub store: Option<Duration>,
 }

@@ -19,6 +19,8 @@ pub enum QuorumKind {
     /// Only the key's N owners.
     #[default]
     Strict,
+    /// Other nodes stand in for owners that cannot be reached.
+    Sloppy,
 }
 
 /// How much order there is between requests.
@@ -123,7 +125,7 @@ impl Bucket {
             "n" => self.n = number(value, 1, ReplicationFactor::MAX.into()).and_then(replicas)?,
             "r" => self.r = choice(value, Use::Read)?,
             "w" => self.w = choice(value, Use::Write)?,
-            "quorum" => self.quorum = word(value, &[("strict", QuorumKind::Strict)])?,
+            "quorum" => self.quorum = word(value, &[("strict", QuorumKind::Strict), ("sloppy", QuorumKind::Sloppy)])?,
             "mode" => self.mode = word(value, &[("eventual", Mode::Eventual)])?,
             "conflict" => {
                 self.conflict = word(value, &[("siblings", Conflict::Siblings), ("lww", Conflict::Lww)])?;
@@ -249,10 +251,13 @@ mod tests {
     #[test]
     fn any_of_the_fields_may_be_set() {
         let set = fields(json!({"n":5,"r":1,"w":"each-quorum","blind_put":"sibling","durability":"interval",
-            "ttl":"15m","conflict":"lww","max_siblings":3}));
+            "ttl":"15m","conflict":"lww","quorum":"sloppy","max_siblings":3}));
         let bucket = Bucket::parse(&set).unwrap();
         let shown = serde_json::to_value(&bucket).unwrap();
-        assert_eq!((&shown["ttl"], &shown["conflict"]), (&json!(900), &json!("lww")));
+        assert_eq!(
+            (&shown["ttl"], &shown["conflict"], &shown["quorum"]),
+            (&json!(900), &json!("lww"), &json!("sloppy"))
+        );
         assert_eq!(bucket.changed(&fields(json!({"ttl":null}))).unwrap().ttl, None);
         assert_eq!(bucket.changed(&fields(json!({"ttl":60}))).unwrap().ttl, Ttl::new(60).ok());
         assert_eq!((bucket.n.get(), bucket.r, bucket.w), (5, QuorumChoice::Count(1), QuorumChoice::EachQuorum));
@@ -263,13 +268,13 @@ mod tests {
 
     #[test]
     fn every_bad_field_is_named_with_what_is_allowed() {
-        let bad = fields(json!({"n":8,"r":"each-quorum","w":0,"quorum":"sloppy","mode":"linearizable",
+        let bad = fields(json!({"n":8,"r":"each-quorum","w":0,"quorum":"loose","mode":"linearizable",
             "conflict":"last","blind_put":1,"durability":"none","ttl":"1w","max_siblings":0,"blindput":1,"zzzzzz":1}));
         let errors = Bucket::parse(&bad).unwrap_err();
         assert_eq!(errors.len(), bad.len());
         let allowed = |field: &str| errors.iter().find(|e| e.field == field).unwrap().allowed.clone();
         assert_eq!(allowed("n"), "1 to 7");
-        assert_eq!(allowed("quorum"), "\"strict\"");
+        assert_eq!(allowed("quorum"), "\"strict\", \"sloppy\"");
         assert_eq!(allowed("mode"), "\"eventual\"");
         assert!(
             allowed("ttl").contains("315360000") && allowed("ttl").contains("7d") && allowed("ttl").contains("null")

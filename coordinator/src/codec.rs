@@ -4,13 +4,14 @@
 mod list;
 
 use bytes::Bytes;
-use rondo_ring::ReplicationFactor;
+use rondo_ring::{NodeId, ReplicationFactor};
 use rondo_storage::engine::Durability;
 use rondo_storage::store::{BlindPut, Change, Condition, Ttl};
 use rondo_storage::versions::{ActorId, CausalContext, Conflict, Dot, ETag, Metadata};
 use smallvec::SmallVec;
 
 use crate::answer::{Failure, Outcome, WriteAnswer};
+use crate::bucket::QuorumKind;
 use crate::choice::QuorumChoice;
 use crate::message::{ForwardedWrite, Refusal, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
 use crate::wire::{
@@ -39,6 +40,7 @@ impl ReplicaRequest {
                 let want = match want {
                     Want::Object => 0,
                     Want::Digest => 1,
+                    Want::Hinted => 2,
                 };
                 out.extend_from_slice(&[VERSION, 2, want]);
                 put_key(out, key);
@@ -50,6 +52,17 @@ impl ReplicaRequest {
             Self::List(query) => {
                 out.extend_from_slice(&[VERSION, 4]);
                 list::put_query(out, query);
+            }
+            Self::Hint { target, key, object, durability } => {
+                out.extend_from_slice(&[VERSION, 5, durability_code(*durability)]);
+                out.extend_from_slice(&target.0.to_le_bytes());
+                put_key(out, key);
+                put_bytes(out, object);
+            }
+            Self::Deliver { key, object } => {
+                out.extend_from_slice(&[VERSION, 6]);
+                put_key(out, key);
+                put_bytes(out, object);
             }
         }
     }
@@ -67,12 +80,23 @@ impl ReplicaRequest {
                 let want = match take_u8(input)? {
                     0 => Want::Object,
                     1 => Want::Digest,
+                    2 => Want::Hinted,
                     _ => return Err(WireError::Value("kind of read")),
                 };
                 Ok(Self::Read { key: take_key(input)?, want })
             }
             3 => Ok(Self::Forward(Box::new(take_forward(input)?))),
             4 => Ok(Self::List(Box::new(list::take_query(input)?))),
+            5 => {
+                let (durability, target) = (take_durability(input)?, take_node(input)?);
+                let key = take_key(input)?;
+                let object = take_bytes(input, "object", OBJECT_BYTES_MAX)?;
+                Ok(Self::Hint { target, key, object, durability })
+            }
+            6 => {
+                let key = take_key(input)?;
+                Ok(Self::Deliver { key, object: take_bytes(input, "object", OBJECT_BYTES_MAX)? })
+            }
             _ => Err(WireError::Value("kind of request")),
         }
     }
@@ -80,7 +104,9 @@ impl ReplicaRequest {
     /// About how many bytes it takes, never much less: for the buffer, and for bounds on what is in flight.
     pub fn bytes_expected(&self) -> usize {
         let (key, value_len) = match self {
-            Self::Merge { key, object, .. } => (key, object.len()),
+            Self::Merge { key, object, .. } | Self::Hint { key, object, .. } | Self::Deliver { key, object } => {
+                (key, object.len())
+            }
             Self::Read { key, .. } => (key, 0),
             Self::Forward(write) => (&write.key, write.change.value.as_ref().map_or(0, Bytes::len)),
             Self::List(query) => return OVERHEAD_BYTES + list::query_bytes(query),
@@ -167,6 +193,11 @@ fn take_durability(input: &mut Bytes) -> Result<Durability, WireError> {
     }
 }
 
+fn take_node(input: &mut Bytes) -> Result<NodeId, WireError> {
+    let low = u128::from(take_u64(input)?);
+    Ok(NodeId(low | u128::from(take_u64(input)?) << 64))
+}
+
 fn put_context(out: &mut Vec<u8>, context: &CausalContext) {
     put_len(out, context.encoded_len());
     context.encode_into(out);
@@ -182,7 +213,8 @@ const BLIND_SIBLING: u8 = 4;
 const LAST_WRITER: u8 = 8;
 const HAS_CONDITION: u8 = 16;
 const HAS_TTL: u8 = 32;
-const FLAGS: u8 = HAS_CONTEXT | HAS_VALUE | BLIND_SIBLING | LAST_WRITER | HAS_CONDITION | HAS_TTL;
+const SLOPPY: u8 = 64;
+const FLAGS: u8 = HAS_CONTEXT | HAS_VALUE | BLIND_SIBLING | LAST_WRITER | HAS_CONDITION | HAS_TTL | SLOPPY;
 
 fn put_forward(out: &mut Vec<u8>, write: &ForwardedWrite) {
     let change = &write.change;
@@ -193,6 +225,7 @@ fn put_forward(out: &mut Vec<u8>, write: &ForwardedWrite) {
     flags |= if change.conflict == Conflict::Lww { LAST_WRITER } else { 0 };
     flags |= if change.condition.is_some() { HAS_CONDITION } else { 0 };
     flags |= if change.ttl.is_some() { HAS_TTL } else { 0 };
+    flags |= if write.quorum == QuorumKind::Sloppy { SLOPPY } else { 0 };
     out.extend_from_slice(&[flags, durability_code(change.durability), write.n.get(), write.w.code()]);
     out.extend_from_slice(&write.remaining_ms.to_le_bytes());
     out.extend_from_slice(&write.start_within_ms.to_le_bytes());
@@ -224,7 +257,8 @@ fn take_forward(input: &mut Bytes) -> Result<ForwardedWrite, WireError> {
     let blind = if flags & BLIND_SIBLING != 0 { BlindPut::Sibling } else { BlindPut::Overwrite };
     let conflict = if flags & LAST_WRITER != 0 { Conflict::Lww } else { Conflict::Siblings };
     let change = Change { context, blind, conflict, condition, value, metadata, ttl, siblings_max, durability };
-    Ok(ForwardedWrite { key, change, n, w, remaining_ms, start_within_ms })
+    let quorum = if flags & SLOPPY != 0 { QuorumKind::Sloppy } else { QuorumKind::Strict };
+    Ok(ForwardedWrite { key, change, n, w, quorum, remaining_ms, start_within_ms })
 }
 
 fn take_ttl(input: &mut Bytes) -> Result<Ttl, WireError> {
@@ -302,7 +336,7 @@ fn put_answer(out: &mut Vec<u8>, answer: &WriteAnswer) {
     out.extend_from_slice(&answer.siblings.to_le_bytes());
     out.extend_from_slice(&answer.modified_us.to_le_bytes());
     out.extend_from_slice(&answer.expires_us.to_le_bytes());
-    out.extend_from_slice(&[answer.acks, answer.n]);
+    out.extend_from_slice(&[answer.acks, answer.n, answer.hinted, u8::from(answer.sloppy)]);
     put_context(out, &answer.context);
 }
 
@@ -310,8 +344,14 @@ fn take_answer(input: &mut Bytes) -> Result<WriteAnswer, WireError> {
     let dot = Dot { actor: ActorId(take_u64(input)?), counter: take_u64(input)? };
     let siblings = take_u32(input)?;
     let (modified_us, expires_us) = (take_u64(input)?, take_u64(input)?);
-    let (acks, n) = (take_u8(input)?, take_u8(input)?);
-    Ok(WriteAnswer { dot, context: take_context(input)?, siblings, modified_us, expires_us, acks, n })
+    let (acks, n, hinted) = (take_u8(input)?, take_u8(input)?, take_u8(input)?);
+    let sloppy = match take_u8(input)? {
+        0 => false,
+        1 => true,
+        _ => return Err(WireError::Value("kind of quorum")),
+    };
+    let context = take_context(input)?;
+    Ok(WriteAnswer { dot, context, siblings, modified_us, expires_us, acks, n, hinted, sloppy })
 }
 
 fn put_failure(out: &mut Vec<u8>, failure: &Failure) {

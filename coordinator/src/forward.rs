@@ -4,6 +4,9 @@
 //! that is silent may have begun it. Waiting for it would let one hung node stall its clients, so after a short while
 //! another is asked to carry out the same request under the same `write_id`: should both have done it, the versions
 //! show one sibling.
+//!
+//! In a sloppy quorum the nodes that stand in for owners are asked after the owners, in the order of the preference list;
+//! this node may be one of them (`missed.rs`).
 
 use rondo_ring::NodeId;
 use smallvec::SmallVec;
@@ -43,14 +46,23 @@ pub(crate) struct Forwarding {
     refused: Option<Failure>,
     /// When the next one is asked, if there is one; and how long a silent one is waited for where another has refused.
     patience_until: Now,
+    this: NodeId,
+    /// Everybody before this node has been asked.
+    this_is_next: bool,
+    /// Everybody who was.
+    asked: SmallVec<[NodeId; 2]>,
 }
 
 impl Forwarding {
-    /// `owners` are the reachable ones, nearest first.
-    pub(crate) fn new(mut owners: SmallVec<[NodeId; 7]>) -> Self {
-        owners.reverse();
+    /// Those that may coordinate it, first to be asked first: owners that can be reached, then stand-ins. With `this`
+    /// among them nobody behind it is asked.
+    pub(crate) fn new(this: NodeId, mut candidates: SmallVec<[NodeId; 7]>) -> Self {
+        candidates.reverse();
         Self {
-            candidates: owners,
+            this,
+            this_is_next: false,
+            asked: SmallVec::new(),
+            candidates,
             too_late: SmallVec::new(),
             waiting: SmallVec::new(),
             lost: 0,
@@ -126,6 +138,16 @@ impl Forwarding {
         }
     }
 
+    /// Whether it is this node's turn to coordinate the write.
+    pub(crate) fn is_for_this_node(&self) -> bool {
+        self.this_is_next
+    }
+
+    /// Everybody who was asked to coordinate it.
+    pub(crate) fn asked(&self) -> &[NodeId] {
+        &self.asked
+    }
+
     /// Whether an owner that was asked may have the write.
     pub(crate) fn outcome(&self) -> Outcome {
         let settled = matches!(
@@ -170,6 +192,11 @@ impl Forwarding {
 
     fn ask_next(&mut self, context: &Context<'_>, actions: &mut Actions) {
         let Some(to) = self.candidates.pop() else { return self.give_up(context, actions) };
+        if to == self.this {
+            self.this_is_next = true;
+            return;
+        }
+        self.asked.push(to);
         self.waiting.push(to);
         self.patience_until = context.now + context.options.forward_patience();
         actions.push(Action::Send { to, request: forwarded(context), deadline: context.request.deadline });
@@ -199,13 +226,14 @@ impl Forwarding {
 }
 
 fn forwarded(context: &Context<'_>) -> ReplicaRequest {
-    let WriteRequest { key, change, n, w, deadline, .. } = context.request;
+    let WriteRequest { key, change, n, w, quorum, deadline, .. } = context.request;
     let remaining_ms = u32::try_from(deadline.saturating_sub(context.now).as_millis()).unwrap_or(u32::MAX);
     ReplicaRequest::Forward(Box::new(ForwardedWrite {
         key: key.clone(),
         change: change.clone(),
         n: *n,
         w: *w,
+        quorum: *quorum,
         remaining_ms,
         start_within_ms: remaining_ms.min(context.options.forward_patience_ms),
     }))

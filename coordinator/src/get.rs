@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use std::time::Duration;
 
 use crate::answer::{Failure, Outcome, ReadAnswer};
+use crate::bucket::QuorumKind;
 use crate::choice::QuorumChoice;
 use crate::message::{ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want};
 use crate::options::CoordinatorOptions;
@@ -22,6 +23,7 @@ use crate::plan::Plan;
 use crate::put::unavailable;
 use crate::quorum::{Decision, Quorum};
 use crate::repair::{Gathered, Holds};
+use crate::sloppy::StandIns;
 use crate::{Action, Actions, Event, Now};
 
 /// A read as a client asks for it.
@@ -33,6 +35,8 @@ pub struct ReadRequest {
     pub n: ReplicationFactor,
     /// R.
     pub r: QuorumChoice,
+    /// Which nodes count.
+    pub quorum: QuorumKind,
     /// Answer with nothing that does not cover this.
     pub at_least: Option<CausalContext>,
     /// The client is answered by then.
@@ -48,6 +52,8 @@ pub struct Read {
     quorum: Quorum,
     /// Nearest first.
     replicas: SmallVec<[Replica; 7]>,
+    /// May be asked what they keep for the owners; nobody where the quorum is strict.
+    stand_ins: StandIns,
     gathered: Gathered,
     /// When owners that are not taken for up are waited for no longer, if nobody else is left to bring what the client
     /// has seen.
@@ -64,6 +70,8 @@ pub struct Read {
 struct Replica {
     node: NodeId,
     liveness: Liveness,
+    /// It is no owner: asked for what it keeps for those, and sent nothing.
+    stands_in: bool,
     holds: Holds,
     waiting: Waiting,
     /// Within which time it answers 95 of 100 reads, if that is known.
@@ -101,9 +109,11 @@ impl Read {
         now: Now,
     ) -> (Self, Actions) {
         let Plan { this, owners, quorum } = Plan::new(view, &request.key, request.n, request.r);
+        let stand_ins = StandIns::new(view, request.key.token(), request.n, request.quorum);
         let unasked = |owner: crate::plan::Owner| Replica {
             node: owner.node,
             liveness: owner.liveness,
+            stands_in: false,
             holds: Holds::Silent,
             waiting: Waiting::Unasked,
             read_p95: read_p95(owner.node),
@@ -117,6 +127,7 @@ impl Read {
             this,
             quorum,
             replicas,
+            stand_ins,
             gathered: Gathered::default(),
             give_up_at: None,
             wakes_at: Now::MAX,
@@ -156,7 +167,7 @@ impl Read {
             Event::MergedHere(result) => self.repaired(self.this, result.is_ok()),
             Event::Reply { from, result } => self.on_reply(from, result),
             // Events of a write answer no action of a read.
-            Event::Updated(_) | Event::Durable(_) => {}
+            Event::Updated(_) | Event::Durable(_) | Event::Hinted(_) => {}
         }
         self.advance(now, patience, &mut actions);
         self.wish_to_wake(&mut actions);
@@ -208,8 +219,12 @@ impl Read {
         if !self.answered {
             let reached = self.request.at_least.as_ref().is_none_or(|context| self.gathered.covers(context));
             match self.quorum.decision() {
+                Decision::Satisfied if reached && self.knows_of_nothing() => {
+                    self.answer(Err(unavailable(&self.quorum, Outcome::NotApplied)), actions);
+                }
                 Decision::Satisfied if reached => self.answer(Ok(self.votes()), actions),
                 Decision::Satisfied => self.ask_all(now, actions),
+                Decision::Impossible if self.ask_stand_ins(now, actions) => {}
                 Decision::Impossible => {
                     self.answer(Err(unavailable(&self.quorum, Outcome::NotApplied)), actions);
                 }
@@ -242,6 +257,44 @@ impl Read {
                 self.ask(index, self.kind_of_question(), now, actions);
             }
         }
+    }
+
+    /// Nodes that stand in for the owners and keep nothing of the key: that is no word about what the owners hold.
+    fn knows_of_nothing(&self) -> bool {
+        self.quorum.counts_stand_ins() && self.quorum.acked_by_owners() == 0 && self.gathered.is_empty()
+    }
+
+    /// In a sloppy quorum: other nodes for owners that failed, as many as the quorum takes beside the owners that are left.
+    /// Whether it can be met with them.
+    fn ask_stand_ins(&mut self, now: Now, actions: &mut Actions) -> bool {
+        let mut index = 0;
+        while self.quorum.decision() == Decision::Impossible
+            && let Some(&Replica { node: owner, stands_in, .. }) = self.replicas.get(index)
+        {
+            if !stands_in && self.quorum.has_failed(owner) {
+                let Some(node) = self.stand_ins.assign(owner, &mut self.quorum) else { break };
+                self.ask_stand_in(node, now, actions);
+            }
+            index += 1;
+        }
+        let possible = self.quorum.decision() != Decision::Impossible;
+        if possible {
+            self.ask_as_needed(now, actions);
+        }
+        possible
+    }
+
+    fn ask_stand_in(&mut self, node: NodeId, now: Now, actions: &mut Actions) {
+        self.replicas.push(Replica {
+            node,
+            liveness: Liveness::Up,
+            stands_in: true,
+            holds: Holds::Silent,
+            waiting: Waiting::Unasked,
+            read_p95: None,
+            late_at: Now::MAX,
+        });
+        self.ask(self.replicas.len() - 1, Want::Hinted, now, actions);
     }
 
     /// Asks whether it may go round an owner that is late, if there is a way round; that owner is late again after the
@@ -277,9 +330,15 @@ impl Read {
         }
     }
 
-    /// R votes do not reach what the client has seen: everybody else is asked, and if that is nobody, nobody has it. Nor
-    /// has anybody who can be reached, if only owners are left that were not taken for up and say nothing.
+    /// R votes do not reach what the client has seen: everybody else is asked, in a sloppy quorum those too who may keep it
+    /// for an owner, and if that is nobody, nobody has it. Nor has anybody who can be reached, if only owners are left that
+    /// were not taken for up and say nothing.
     fn ask_all(&mut self, now: Now, actions: &mut Actions) {
+        let stand_ins: SmallVec<[NodeId; 4]> = self.stand_ins.left().iter().rev().copied().collect();
+        self.stand_ins.leave_out(&stand_ins);
+        for node in stand_ins {
+            self.ask_stand_in(node, now, actions);
+        }
         for index in 0..self.replicas.len() {
             if self.replicas[index].waiting == Waiting::Unasked {
                 self.ask(index, Want::Object, now, actions);
@@ -328,10 +387,11 @@ impl Read {
         replica.late_at = late_at;
         if to == self.this {
             replica.waiting = Waiting::Object;
-            return actions.push(Action::ReadHere { key });
+            let action = if replica.stands_in { Action::ReadHintsHere { key } } else { Action::ReadHere { key } };
+            return actions.push(action);
         }
         replica.waiting = match want {
-            Want::Object => Waiting::Object,
+            Want::Object | Want::Hinted => Waiting::Object,
             Want::Digest => Waiting::Digest,
         };
         let deadline = match (replica.liveness, self.answered) {
@@ -356,7 +416,7 @@ impl Read {
         }
         for replica in &mut self.replicas {
             let Some((object, digest)) = self.gathered.lacking(replica.holds) else { continue };
-            if replica.waiting != Waiting::Nothing {
+            if replica.waiting != Waiting::Nothing || replica.stands_in {
                 continue;
             }
             (replica.holds, replica.waiting) = (Holds::Digest(digest), Waiting::Repair);
@@ -371,8 +431,8 @@ impl Read {
     }
 
     fn votes(&self) -> ReadAnswer {
-        let (acks, n) = (self.quorum.acked(), self.quorum.n());
-        ReadAnswer { object: self.gathered.object().clone(), acks, n, store: self.store_took }
+        let (acks, n, sloppy) = (self.quorum.acked(), self.quorum.n(), self.quorum.counts_stand_ins());
+        ReadAnswer { object: self.gathered.object().clone(), acks, n, sloppy, store: self.store_took }
     }
 
     /// Where there are votes enough, the owners that say nothing are all that could have what the client has seen.

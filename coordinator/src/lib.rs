@@ -4,11 +4,14 @@
 //! [`get::Read`]; it takes [`Event`]s and returns [`Action`]s. Whoever drives it owns the store, the sockets and the
 //! clock: `node` in production, the simulator in tests.
 //!
-//! - **C1** A client write has exactly one dot: only an owner coordinates, and a forwarded write is never sent to a
-//!   second owner unless the first cannot have begun it or both would leave one sibling (`write_id`).
-//! - **C2** Success is answered only with W durable acknowledgements of distinct owners.
+//! - **C1** A client write has exactly one dot: only an owner coordinates (where none can be reached and the quorum is
+//!   sloppy, a node that stands in for one), and a forwarded write is never sent to a second owner unless the first
+//!   cannot have begun it or both would leave one sibling (`write_id`).
+//! - **C2** Success is answered only with W durable acknowledgements of distinct owners; in a sloppy quorum, of distinct
+//!   nodes, each an owner or a stand-in for another, and the answer says so where one was counted.
 //! - **C3** `not-applied` is said only where no replica can have taken the write.
-//! - **C4** A read is answered only with R votes of distinct owners; what is unknown or damaged is no vote.
+//! - **C4** A read is answered only with R votes of distinct owners; what is unknown or damaged is no vote. In a sloppy
+//!   quorum as C2 has it, and never by stand-ins alone that know of nothing.
 //! - **C5** Tombstones and expired versions are filtered after the merge, never before.
 //! - **C6** Every request is answered by its deadline, exactly once.
 //! - **C7** Every replica seen to be behind by a read is sent what it lacks; the answer does not wait for it.
@@ -16,6 +19,8 @@
 //!   is there, and says nothing of a key before the R owners have spoken about it ([`list::List`]).
 //! - **C9** A read goes round a slow owner after the time in which the others answer, and of any number of reads at most
 //!   a twentieth and a few do; only an owner that is silent altogether costs nothing of that.
+//! - **C10** What an owner misses of a write that is durable here is kept for it, here or on a node that stands in for it:
+//!   an owner that is down, or whose acknowledgement did not come within the write's time.
 
 pub mod answer;
 pub mod bucket;
@@ -26,18 +31,20 @@ pub mod get;
 pub mod hedge;
 pub mod list;
 pub mod message;
+mod missed;
 pub mod options;
 mod plan;
 pub mod put;
 pub mod quorum;
 mod repair;
 mod replica;
+mod sloppy;
 pub mod staleness;
 pub mod trace;
 pub mod wire;
 
 pub use answer::{Failure, Outcome, ReadAnswer, WriteAnswer};
-pub use bucket::{Bucket, FieldError};
+pub use bucket::{Bucket, FieldError, QuorumKind};
 pub use choice::{ChoiceError, QuorumChoice, Use};
 pub use get::{Read, ReadRequest};
 pub use hedge::HedgeBudget;
@@ -59,8 +66,8 @@ use std::time::Duration;
 /// Monotonic time since an arbitrary origin of this process.
 pub type Now = Duration;
 
-/// What the driver is asked to do. Each `Send`, `UpdateHere`, `MergeHere`, `ReadHere` and `MayHedge` is answered with
-/// exactly one event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
+/// What the driver is asked to do. Each `Send`, `UpdateHere`, `HintHere`, `MergeHere`, `ReadHere` and `MayHedge` is
+/// answered with exactly one event of its kind (`UpdateHere` with `Updated`, then `Durable` if that was `Ok`).
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Carry out the read-modify-write in this node's store.
@@ -69,6 +76,29 @@ pub enum Action {
         key: Key,
         /// The client's write.
         change: Change,
+        /// Owners that are down and for whom the result is kept here, in the same batch; mostly nobody.
+        hint_for: SmallVec<[NodeId; 1]>,
+    },
+    /// Carry out the read-modify-write on what is kept here for the owners, none of which can be reached, and keep the
+    /// result for these. Answered as `UpdateHere`.
+    UpdateHints {
+        /// Of what.
+        key: Key,
+        /// The client's write.
+        change: Change,
+        /// Owners.
+        hint_for: SmallVec<[NodeId; 1]>,
+    },
+    /// Keep an envelope here for an owner that could not be reached.
+    HintHere {
+        /// For whom.
+        target: NodeId,
+        /// Of what.
+        key: Key,
+        /// The envelope.
+        object: Bytes,
+        /// What is waited for.
+        durability: Durability,
     },
     /// Merge into this node's store (repair of this replica).
     MergeHere {
@@ -81,6 +111,11 @@ pub enum Action {
     },
     /// Read this node's store.
     ReadHere {
+        /// Of what.
+        key: Key,
+    },
+    /// Read what is kept here for other nodes; answered as `ReadHere`.
+    ReadHintsHere {
         /// Of what.
         key: Key,
     },
@@ -114,6 +149,8 @@ pub enum Event {
     Updated(Result<Updated, StoreError>),
     /// The write of `UpdateHere` is durable here, or is not there.
     Durable(Result<(), EngineError>),
+    /// `HintHere` ended.
+    Hinted(Result<(), StoreError>),
     /// `MergeHere` ended.
     MergedHere(Result<(), StoreError>),
     /// `ReadHere` ended.

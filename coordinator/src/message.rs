@@ -1,12 +1,13 @@
 //! What coordinators say to replicas: these types are the wire types. Their bytes are in `codec.rs`.
 
 use bytes::Bytes;
-use rondo_ring::ReplicationFactor;
+use rondo_ring::{NodeId, ReplicationFactor};
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::store::{Change, ListPage, ListRange};
 
 use crate::answer::{Failure, WriteAnswer};
+use crate::bucket::QuorumKind;
 
 /// One operation on one replica.
 #[derive(Clone, Debug)]
@@ -31,13 +32,34 @@ pub enum ReplicaRequest {
     Forward(Box<ForwardedWrite>),
     /// Which keys do you hold?
     List(Box<ListQuery>),
+    /// Keep this envelope for an owner that cannot be reached; answered with `Merged` when that is durable.
+    Hint {
+        /// For whom.
+        target: NodeId,
+        /// Of what.
+        key: Key,
+        /// The envelope.
+        object: Bytes,
+        /// What durable means.
+        durability: Durability,
+    },
+    /// You were away: merge this envelope, which was kept for you. Answered as `Merge` with fsync, and refused as `Busy`
+    /// while the foreground has enough to do.
+    Deliver {
+        /// Of what.
+        key: Key,
+        /// The envelope.
+        object: Bytes,
+    },
 }
 
 impl ReplicaRequest {
     /// What it is about: the bucket, and the key or what the keys begin with.
     pub fn subject(&self) -> (&str, &str) {
         match self {
-            Self::Merge { key, .. } | Self::Read { key, .. } => (key.bucket(), key.key()),
+            Self::Merge { key, .. } | Self::Read { key, .. } | Self::Hint { key, .. } | Self::Deliver { key, .. } => {
+                (key.bucket(), key.key())
+            }
             Self::Forward(write) => (write.key.bucket(), write.key.key()),
             Self::List(query) => (&query.range.bucket, &query.range.prefix),
         }
@@ -51,6 +73,8 @@ pub enum Want {
     Object,
     /// Its digest.
     Digest,
+    /// The envelope of what is kept of it for other nodes.
+    Hinted,
 }
 
 /// A page of a listing, as one replica is asked for it.
@@ -74,6 +98,9 @@ pub struct ForwardedWrite {
     pub n: ReplicationFactor,
     /// W, as a choice, since the owner resolves it in its own view.
     pub w: crate::QuorumChoice,
+    /// Which nodes count. `Sloppy`: a node that is no owner coordinates what it is sent, for it is sent it where no owner
+    /// can be reached.
+    pub quorum: QuorumKind,
     /// What was left of the client's deadline when this was sent, in ms.
     pub remaining_ms: u32,
     /// A replica that knows it did not begin within so many ms of the sending (it was stopped, or the request lay in
@@ -113,7 +140,7 @@ pub enum ReplicaValue {
 /// Why a replica refused; nothing was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its disk is nearly full.
+    /// Its disk is nearly full, or it keeps as many hints as it may.
     LowDisk,
     /// Too much in flight.
     Busy,

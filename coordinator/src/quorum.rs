@@ -19,6 +19,16 @@ enum Vote {
     Cast,
     /// Will never count.
     Failed,
+    /// It will not, but a node that stands in for it may.
+    StoodFor,
+}
+
+/// A node that was asked instead of an owner.
+#[derive(Clone, Copy, Debug)]
+struct StandIn {
+    node: NodeId,
+    owner: NodeId,
+    counts: bool,
 }
 
 /// Where a tally stands.
@@ -47,12 +57,15 @@ struct Owner {
     vote: Vote,
 }
 
-/// R or W of one request over the owners of its key. Each owner counts at most once, and its first result stands.
+/// R or W of one request over the owners of its key. Each owner counts at most once, by itself or by a node that stands
+/// in for it, and the first result of each stands.
 #[derive(Clone, Debug)]
 pub struct Quorum {
     n: u8,
     owners: SmallVec<[Owner; 7]>,
     needs: SmallVec<[Need; 3]>,
+    /// None but in a sloppy quorum of which an owner is missing.
+    stand_ins: Vec<StandIn>,
 }
 
 impl Quorum {
@@ -82,7 +95,7 @@ impl Quorum {
 
     fn counted(n: ReplicationFactor, owners: &[NodeId], votes: u8) -> Self {
         let owners = owners.iter().map(|&node| Owner { node, group: Some(0), vote: Vote::Open }).collect();
-        Self { n: n.get(), owners, needs: SmallVec::from_slice(&[Need { group: 0, votes }]) }
+        Self { n: n.get(), owners, needs: SmallVec::from_slice(&[Need { group: 0, votes }]), stand_ins: Vec::new() }
     }
 
     /// A majority in every zone that `zone_of` names.
@@ -103,7 +116,7 @@ impl Quorum {
         }
         let needs = zones.iter().enumerate();
         let needs = needs.map(|(group, (_, owners))| Need { group: group as u8, votes: owners / 2 + 1 }).collect();
-        Self { n: n.get(), owners: grouped, needs }
+        Self { n: n.get(), owners: grouped, needs, stand_ins: Vec::new() }
     }
 
     /// N of the bucket.
@@ -126,20 +139,62 @@ impl Quorum {
         self.change(node, &[Vote::Open], Vote::Asked);
     }
 
-    /// The owner voted or acknowledged. Nodes that are no owners, and second results, change nothing.
+    /// The owner, or a node that stands in for one, voted or acknowledged: the owner's vote, which is cast once. Others,
+    /// and second results, change nothing.
     pub fn ack(&mut self, node: NodeId) {
-        self.change(node, &[Vote::Open, Vote::Asked], Vote::Cast);
-    }
-
-    /// The owner failed or refused, or is not to be trusted.
-    pub fn fail(&mut self, node: NodeId) {
-        self.change(node, &[Vote::Open, Vote::Asked], Vote::Failed);
-    }
-
-    fn change(&mut self, node: NodeId, from: &[Vote], to: Vote) {
-        if let Some(owner) = self.owners.iter_mut().find(|owner| owner.node == node && from.contains(&owner.vote)) {
-            owner.vote = to;
+        if self.change(node, &[Vote::Open, Vote::Asked], Vote::Cast) || self.stand_ins.is_empty() {
+            return;
         }
+        if let Some(place) = self.stand_ins.iter().position(|stand_in| stand_in.node == node) {
+            let owner = self.stand_ins[place].owner;
+            self.stand_ins[place].counts = self.change(owner, &[Vote::Open, Vote::Asked, Vote::StoodFor], Vote::Cast);
+        }
+    }
+
+    /// The owner, or a node that stands in for one, failed or refused, or is not to be trusted.
+    pub fn fail(&mut self, node: NodeId) {
+        let is_stood_for = self.stand_ins.iter().any(|stand_in| stand_in.owner == node);
+        let left = if is_stood_for { Vote::StoodFor } else { Vote::Failed };
+        self.change(node, &[Vote::Open, Vote::Asked], left);
+        if let Some(place) = self.stand_ins.iter().position(|stand_in| stand_in.node == node && !stand_in.counts) {
+            let owner = self.stand_ins.swap_remove(place).owner;
+            if !self.stand_ins.iter().any(|stand_in| stand_in.owner == owner) {
+                self.change(owner, &[Vote::StoodFor], Vote::Failed);
+            }
+        }
+    }
+
+    /// `node`, which is no owner, is asked instead of the owner, who may still vote for itself.
+    pub fn stand_in(&mut self, owner: NodeId, node: NodeId) {
+        self.change(owner, &[Vote::Failed], Vote::StoodFor);
+        self.stand_ins.push(StandIn { node, owner, counts: false });
+    }
+
+    /// The owner will not vote, and nobody stands in for it.
+    pub fn has_failed(&self, owner: NodeId) -> bool {
+        self.owners.iter().any(|known| known.node == owner && known.vote == Vote::Failed)
+    }
+
+    /// The owner has not said anything, and nobody stands in for it.
+    pub fn awaits(&self, owner: NodeId) -> bool {
+        let silent = |known: &Owner| known.node == owner && matches!(known.vote, Vote::Open | Vote::Asked);
+        self.owners.iter().any(silent) && !self.stand_ins.iter().any(|stand_in| stand_in.owner == owner)
+    }
+
+    /// Whether one of the votes was cast by a node that is no owner.
+    pub fn counts_stand_ins(&self) -> bool {
+        self.stand_ins.iter().any(|stand_in| stand_in.counts)
+    }
+
+    /// Votes of owners themselves.
+    pub fn acked_by_owners(&self) -> u8 {
+        self.acked() - self.stand_ins.iter().filter(|stand_in| stand_in.counts).count() as u8
+    }
+
+    /// Whether there was such an owner.
+    fn change(&mut self, node: NodeId, from: &[Vote], to: Vote) -> bool {
+        let found = self.owners.iter_mut().find(|owner| owner.node == node && from.contains(&owner.vote));
+        found.map(|owner| owner.vote = to).is_some()
     }
 
     /// Where it stands.
@@ -147,7 +202,7 @@ impl Quorum {
         let missing = |votes: &[Vote]| self.needs.iter().any(|need| self.count(need.group, votes) < need.votes);
         if !missing(&[Vote::Cast]) {
             Decision::Satisfied
-        } else if missing(&[Vote::Cast, Vote::Asked, Vote::Open]) {
+        } else if missing(&[Vote::Cast, Vote::Asked, Vote::Open, Vote::StoodFor]) {
             Decision::Impossible
         } else {
             Decision::Undecided
@@ -156,7 +211,7 @@ impl Quorum {
 
     /// Whether it takes one more owner than those who voted and those who were asked; such an owner would be `node`.
     pub fn wants(&self, node: NodeId) -> bool {
-        self.lacks(node, &[Vote::Cast, Vote::Asked])
+        self.lacks(node, &[Vote::Cast, Vote::Asked, Vote::StoodFor])
     }
 
     /// Whether a vote of `node`, not asked yet, could help if those who were asked stay silent.

@@ -9,23 +9,25 @@ use crate::message::{ForwardedWrite, Refusal, ReplicaReply, ReplicaValue, Want};
 use crate::put::{Origin, WriteRequest};
 
 impl ReplicaValue {
-    /// The answer to a `Read`, from what the store holds.
+    /// The answer to a `Read`, from what the store holds (of its own, or for others where that is wanted).
     pub fn of(stored: Stored, want: Want) -> Self {
         match (stored, want) {
             (Stored::Missing, _) => Self::Missing,
             (Stored::Unknown(readable), _) => Self::Unknown(readable),
-            (Stored::Found(object), Want::Object) => Self::Object(object),
+            (Stored::Found(object), Want::Object | Want::Hinted) => Self::Object(object),
             (Stored::Found(object), Want::Digest) => Object::digest(&object).map_or(Self::Unknown(None), Self::Digest),
         }
     }
 }
 
 impl ReplicaReply {
-    /// The answer to a `Merge`, from what became of it in the store.
+    /// The answer to a `Merge`, a `Hint` or a `Deliver`, from what became of it in the store.
     pub fn to_merge(result: Result<(), StoreError>) -> Self {
         match result {
             Ok(()) => Self::Merged,
-            Err(StoreError::LowDisk | StoreError::Engine(EngineError::DiskFull)) => Self::Refused(Refusal::LowDisk),
+            Err(StoreError::LowDisk | StoreError::HintsFull | StoreError::Engine(EngineError::DiskFull)) => {
+                Self::Refused(Refusal::LowDisk)
+            }
             Err(StoreError::Engine(EngineError::Busy) | StoreError::GivenUp) => Self::Refused(Refusal::Busy),
             Err(StoreError::Damaged) => Self::Refused(Refusal::Damaged),
             Err(_) => Self::Refused(Refusal::Storage),
@@ -46,7 +48,8 @@ impl ForwardedWrite {
         let (Some(left), Some(_)) = (within(self.remaining_ms), within(self.start_within_ms)) else {
             return Err(Refusal::Expired);
         };
-        let Self { key, change, n, w, .. } = self;
-        Ok(WriteRequest { key, change, n, w, deadline: now + left - (left / 10).min(MARGIN_MAX), origin: Origin::Peer })
+        let Self { key, change, n, w, quorum, .. } = self;
+        let deadline = now + left - (left / 10).min(MARGIN_MAX);
+        Ok(WriteRequest { key, change, n, w, quorum, deadline, origin: Origin::Peer })
     }
 }

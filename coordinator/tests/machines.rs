@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_coordinator::{
-    Action, Actions, CoordinatorOptions, Event, Failure, ForwardedWrite, Now, Origin, Outcome, QuorumChoice, Read,
-    ReadAnswer, ReadRequest, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want, Write,
-    WriteAnswer, WriteRequest,
+    Action, Actions, CoordinatorOptions, Event, Failure, ForwardedWrite, Now, Origin, Outcome, QuorumChoice,
+    QuorumKind, Read, ReadAnswer, ReadRequest, Refusal, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Want,
+    Write, WriteAnswer, WriteRequest,
 };
 use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFactor, View};
 use rondo_storage::Key;
@@ -63,7 +63,15 @@ fn written(base: &Object, actor: u64, counter: u64) -> Object {
 fn updated() -> Updated {
     let object = written(&Object::default(), 1, 1);
     let dot = Dot { actor: ActorId(1), counter: 1 };
-    Updated { object: object.encode(), dot, context: object.context, siblings: 1, modified_us: 7, expires_us: 9 }
+    Updated {
+        object: object.encode(),
+        dot,
+        context: object.context,
+        siblings: 1,
+        modified_us: 7,
+        expires_us: 9,
+        hinted: 0,
+    }
 }
 
 fn put(view: &View, w: u8, origin: Origin) -> (Write, Actions) {
@@ -79,7 +87,8 @@ fn put(view: &View, w: u8, origin: Origin) -> (Write, Actions) {
         durability: Durability::Fsync,
     };
     let w = QuorumChoice::Count(w);
-    let request = WriteRequest { key: key(), change, n: n(), w, deadline: DEADLINE, origin };
+    let request =
+        WriteRequest { key: key(), change, n: n(), w, quorum: QuorumKind::Strict, deadline: DEADLINE, origin };
     Write::start(request, view, &CoordinatorOptions::default(), Now::ZERO)
 }
 
@@ -88,7 +97,8 @@ fn client() -> Origin {
 }
 
 fn get(view: &View, r: u8, at_least: Option<CausalContext>) -> (Read, Actions) {
-    let request = ReadRequest { key: key(), n: n(), r: QuorumChoice::Count(r), at_least, deadline: DEADLINE };
+    let (r, quorum) = (QuorumChoice::Count(r), QuorumKind::Strict);
+    let request = ReadRequest { key: key(), n: n(), r, quorum, at_least, deadline: DEADLINE };
     Read::start(request, view, |_| None, &CoordinatorOptions::default(), Now::ZERO)
 }
 
@@ -97,7 +107,7 @@ fn get_knowing(view: &View, times: [Option<u64>; 2], now: Now) -> (Read, Actions
     let owners = view.owners(key().token(), n());
     let known = |node| owners.iter().position(|&owner| owner == node).and_then(|place| times[place - 1]).map(ms);
     let r = QuorumChoice::Count(2);
-    let request = ReadRequest { key: key(), n: n(), r, at_least: None, deadline: DEADLINE };
+    let request = ReadRequest { key: key(), n: n(), r, quorum: QuorumKind::Strict, at_least: None, deadline: DEADLINE };
     let known = |node| if node == view.this() { None } else { known(node) };
     Read::start(request, view, known, &CoordinatorOptions::default(), now)
 }
@@ -257,7 +267,17 @@ fn a_write_is_forwarded_to_the_next_owner_only_where_that_is_safe() {
     let (third, sent) = forwards(&write.on_event(Event::Wake, ms(401))).pop().unwrap();
     assert_eq!((third, sent.change.metadata.write_id), (owners[2], 77));
     let Updated { dot, context, .. } = updated();
-    let answer = WriteAnswer { dot, context, siblings: 1, modified_us: 7, expires_us: 9, acks: 2, n: 3 };
+    let answer = WriteAnswer {
+        dot,
+        context,
+        siblings: 1,
+        modified_us: 7,
+        expires_us: 9,
+        acks: 2,
+        n: 3,
+        hinted: 0,
+        sloppy: false,
+    };
     let actions = write.on_event(reply(third, ReplicaReply::Forwarded(Ok(answer.clone()))), ms(500));
     assert_eq!(write_answer(&actions), Some(Ok(answer.clone())));
     assert!(write.on_event(reply(second, ReplicaReply::Forwarded(Ok(answer))), ms(900)).is_empty());
@@ -310,7 +330,17 @@ fn owners_to_whom_it_came_too_late_are_asked_again() {
     assert_eq!(write_answer(&actions), None);
     assert_eq!(forwards(&write.on_event(Event::Wake, ms(at + 101))).pop().unwrap().0, owners[1]);
     let Updated { dot, context, .. } = updated();
-    let answer = WriteAnswer { dot, context, siblings: 1, modified_us: 7, expires_us: 9, acks: 2, n: 3 };
+    let answer = WriteAnswer {
+        dot,
+        context,
+        siblings: 1,
+        modified_us: 7,
+        expires_us: 9,
+        acks: 2,
+        n: 3,
+        hinted: 0,
+        sloppy: false,
+    };
     let actions = write.on_event(reply(owners[1], ReplicaReply::Forwarded(Ok(answer.clone()))), ms(at + 110));
     assert_eq!(write_answer(&actions), Some(Ok(answer)));
 }
@@ -429,7 +459,10 @@ fn equal_digests_are_votes() {
     assert_eq!((reads(&actions, Want::Digest), reads(&actions, Want::Object)), (vec![owners[1]], vec![]));
     assert_eq!(read_answer(&read.on_event(value(owners[1], digest(&object)), ms(1))), None);
     let actions = read.on_event(Event::ReadHere(Stored::Found(object.encode())), ms(2));
-    assert_eq!(read_answer(&actions), Some(Ok(ReadAnswer { object, acks: 2, n: 3, store: Some(ms(2)) })));
+    assert_eq!(
+        read_answer(&actions),
+        Some(Ok(ReadAnswer { object, acks: 2, n: 3, sloppy: false, store: Some(ms(2)) }))
+    );
     assert!(read.is_finished());
 }
 
@@ -597,7 +630,7 @@ fn a_key_that_never_was_is_an_answer() {
     let actions = read.on_event(value(owners[1], ReplicaValue::Missing), ms(2));
     assert_eq!(
         read_answer(&actions),
-        Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3, store: Some(ms(1)) }))
+        Some(Ok(ReadAnswer { object: Object::default(), acks: 2, n: 3, sloppy: false, store: Some(ms(1)) }))
     );
     assert!(read.is_finished());
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rondo_coordinator::{
-    Failure, ForwardedWrite, ListQuery, Outcome, QuorumChoice, Refusal, ReplicaReply, ReplicaRequest, ReplicaValue,
-    Want, WireError, WriteAnswer,
+    Failure, ForwardedWrite, ListQuery, Outcome, QuorumChoice, QuorumKind, Refusal, ReplicaReply, ReplicaRequest,
+    ReplicaValue, Want, WireError, WriteAnswer,
 };
-use rondo_ring::{PartitionCount, PartitionId, PartitionSet, ReplicationFactor};
+use rondo_ring::{NodeId, PartitionCount, PartitionId, PartitionSet, ReplicationFactor};
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::store::{BlindPut, Change, Condition, ListPage, ListRange, Listed, Ttl};
@@ -127,8 +127,8 @@ fn page() -> impl Strategy<Value = ListPage> {
 }
 
 fn request() -> impl Strategy<Value = ReplicaRequest> {
-    let want = prop_oneof![Just(Want::Object), Just(Want::Digest)];
-    let forward = (key(), change(), 1..=7_u8, choice(), any::<u32>(), any::<u32>());
+    let want = prop_oneof![Just(Want::Object), Just(Want::Digest), Just(Want::Hinted)];
+    let forward = (key(), change(), 1..=7_u8, choice(), any::<bool>(), any::<u32>(), any::<u32>());
     prop_oneof![
         (key(), bytes(300), durability()).prop_map(|(key, object, durability)| ReplicaRequest::Merge {
             key,
@@ -137,9 +137,15 @@ fn request() -> impl Strategy<Value = ReplicaRequest> {
         }),
         (key(), want).prop_map(|(key, want)| ReplicaRequest::Read { key, want }),
         query().prop_map(|query| ReplicaRequest::List(Box::new(query))),
-        forward.prop_map(|(key, change, n, w, remaining_ms, start_within_ms)| {
+        (any::<u128>(), key(), bytes(300), durability()).prop_map(|(target, key, object, durability)| {
+            ReplicaRequest::Hint { target: NodeId(target), key, object, durability }
+        }),
+        (key(), bytes(300)).prop_map(|(key, object)| ReplicaRequest::Deliver { key, object }),
+        forward.prop_map(|(key, change, n, w, sloppy, remaining_ms, start_within_ms)| {
             let n = ReplicationFactor::new(n).unwrap();
-            ReplicaRequest::Forward(Box::new(ForwardedWrite { key, change, n, w, remaining_ms, start_within_ms }))
+            let quorum = if sloppy { QuorumKind::Sloppy } else { QuorumKind::Strict };
+            let write = ForwardedWrite { key, change, n, w, quorum, remaining_ms, start_within_ms };
+            ReplicaRequest::Forward(Box::new(write))
         }),
     ]
 }
@@ -166,8 +172,8 @@ fn failure() -> impl Strategy<Value = Failure> {
 }
 
 fn reply() -> impl Strategy<Value = ReplicaReply> {
-    let answer = (dot(), context(), any::<(u32, u64, u64, u8, u8)>()).prop_map(
-        |(dot, context, (siblings, modified_us, expires_us, acks, n))| WriteAnswer {
+    let answer = (dot(), context(), any::<(u32, u64, u64, u8, u8, u8, bool)>()).prop_map(
+        |(dot, context, (siblings, modified_us, expires_us, acks, n, hinted, sloppy))| WriteAnswer {
             dot,
             context,
             siblings,
@@ -175,6 +181,8 @@ fn reply() -> impl Strategy<Value = ReplicaReply> {
             expires_us,
             acks,
             n,
+            hinted,
+            sloppy,
         },
     );
     let value = prop_oneof![

@@ -8,7 +8,7 @@ mod sim;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rondo_coordinator::{Failure, Outcome, QuorumChoice, ReadRequest, WriteRequest};
+use rondo_coordinator::{Failure, Outcome, QuorumChoice, QuorumKind, ReadRequest, WriteRequest};
 use rondo_ring::ReplicationFactor;
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
@@ -93,7 +93,7 @@ fn write_if(
         durability: Durability::Fsync,
     };
     let (deadline, origin) = (sim.now + timeout, sim.write_id());
-    let request = WriteRequest { key: key.clone(), change, n: n(), w, deadline, origin };
+    let request = WriteRequest { key: key.clone(), change, n: n(), w, quorum: QuorumKind::Strict, deadline, origin };
     let (now, id) = (sim.now, sim.next_id());
     sim.checks.write_begins(id, key, &label, required, (now, deadline));
     sim.write(node, request);
@@ -102,7 +102,8 @@ fn write_if(
 fn read(sim: &mut Sim, node: usize, key: &Key, (r, required): (QuorumChoice, u8), timeout: Duration) {
     let at_least = if sim.random.chance(300) { a_context(sim, key) } else { None };
     let deadline = sim.now + timeout;
-    let request = ReadRequest { key: key.clone(), n: n(), r, at_least: at_least.clone(), deadline };
+    let (quorum, at_least_of) = (QuorumKind::Strict, at_least.clone());
+    let request = ReadRequest { key: key.clone(), n: n(), r, quorum, at_least: at_least_of, deadline };
     let (now, id) = (sim.now, sim.next_id());
     sim.checks.read_begins(id, key, (required, N), at_least, (now, deadline));
     sim.read(node, request);

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_coordinator::{
-    Action, Actions, CoordinatorOptions, Event, Failure, Now, Origin, Outcome, QuorumChoice, Read, ReadAnswer,
-    ReadRequest, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Write, WriteAnswer, WriteRequest,
+    Action, Actions, CoordinatorOptions, Event, Failure, Now, Origin, Outcome, QuorumChoice, QuorumKind, Read,
+    ReadAnswer, ReadRequest, ReplicaError, ReplicaReply, ReplicaRequest, ReplicaValue, Write, WriteAnswer,
+    WriteRequest,
 };
 use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFactor, View};
 use rondo_storage::Key;
@@ -72,7 +73,7 @@ impl Cluster {
         let mut events = Vec::new();
         for action in actions {
             match action {
-                Action::UpdateHere { key, change } => {
+                Action::UpdateHere { key, change, .. } => {
                     let (done, is_done) = channel();
                     let updated = self.store(node).update(&key, change, Box::new(move |r| done.send(r).unwrap()));
                     let queued = updated.is_ok();
@@ -82,6 +83,11 @@ impl Cluster {
                 Action::MergeHere { key, object, durability } => {
                     events.push(Event::MergedHere(self.merge(node, &key, &object, durability)));
                 }
+                Action::HintHere { target, key, object, durability } => {
+                    let kept = self.store(node).keep_hint(target, &key, &object, durability, || Some(Box::new(|_| ())));
+                    events.push(Event::Hinted(kept));
+                }
+                Action::UpdateHints { .. } | Action::ReadHintsHere { .. } => panic!("every quorum is strict"),
                 Action::ReadHere { key } => events.push(Event::ReadHere(self.store(node).read(&key))),
                 Action::Send { to, .. } if self.away == Some(to) => {
                     events.push(Event::Reply { from: to, result: Err(ReplicaError::NotSent) });
@@ -120,7 +126,9 @@ impl Cluster {
             ReplicaRequest::Read { key, want } => {
                 ReplicaReply::Value(ReplicaValue::of(self.store(node).read(&key), want))
             }
-            ReplicaRequest::List(_) => panic!("nothing is listed"),
+            ReplicaRequest::List(_) | ReplicaRequest::Hint { .. } | ReplicaRequest::Deliver { .. } => {
+                panic!("nothing is listed, and every quorum is strict")
+            }
             ReplicaRequest::Forward(_) => panic!("all three nodes own every key"),
         };
         let mut wire = Vec::new();
@@ -135,7 +143,7 @@ impl Cluster {
     fn write(&self, node: u128, change: Change) -> Result<WriteAnswer, Failure> {
         let origin = Origin::Client { write_id: NonZeroU64::MIN };
         let (n, w, deadline) = (self.layout.n(), QuorumChoice::Quorum, Duration::from_secs(5));
-        let request = WriteRequest { key: key(), change, n, w, deadline, origin };
+        let request = WriteRequest { key: key(), change, n, w, quorum: QuorumKind::Strict, deadline, origin };
         let (mut write, actions) = Write::start(request, &self.view(node), &CoordinatorOptions::default(), Now::ZERO);
         let mut answer = None;
         let mut take = |a| {
@@ -153,7 +161,7 @@ impl Cluster {
 
     fn get(&self, node: u128, r: QuorumChoice) -> Result<ReadAnswer, Failure> {
         let (n, deadline) = (self.layout.n(), Duration::from_secs(5));
-        let request = ReadRequest { key: key(), n, r, at_least: None, deadline };
+        let request = ReadRequest { key: key(), n, r, quorum: QuorumKind::Strict, at_least: None, deadline };
         let options = CoordinatorOptions::default();
         let (mut read, actions) = Read::start(request, &self.view(node), |_| None, &options, Now::ZERO);
         let mut answer = None;

@@ -11,6 +11,7 @@ mod completions;
 mod config;
 mod dev;
 mod failure;
+mod hints;
 mod load;
 mod ls;
 mod object;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => on_one_thread(cluster::status(&args.target)),
         Command::Members(target) => on_one_thread(cluster::members(&target)),
         Command::Ring(args) => on_one_thread(cluster::ring(&args)),
+        Command::Hints(target) => on_one_thread(hints::run(&target)),
         Command::Get(args) => on_one_thread(object::get(&args)),
         Command::Put(args) => on_one_thread(object::put(&args)),
         Command::Del(args) => on_one_thread(object::del(&args)),

@@ -26,6 +26,7 @@ mod described;
 mod guard;
 mod head;
 mod health;
+mod hints;
 mod listing;
 mod local;
 pub mod metrics;

@@ -6,6 +6,7 @@ mod descriptors;
 pub mod disk;
 pub mod drive;
 pub mod files;
+mod handoff;
 mod house;
 mod join;
 pub mod list;

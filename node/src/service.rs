@@ -7,7 +7,7 @@ use rondo_coordinator::put::WriteRequest;
 use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, Trace, WriteAnswer};
 use rondo_ring::{NodeId, View};
 use rondo_storage::Key;
-use rondo_storage::store::{Stored, WallClock};
+use rondo_storage::store::{Hinted, Stored, WallClock};
 use rondo_storage::versions::ContextTokens;
 use tokio::sync::{oneshot, watch};
 
@@ -182,6 +182,13 @@ impl Service {
         let (tell, told) = oneshot::channel();
         // The asking connection may be gone.
         self.driver.disk.submit(Reading::new(key, move |read| drop(tell.send(read))));
+        told.await.ok()?.ok()
+    }
+
+    /// What is kept of a key for other nodes; `None` where the disk is slow to say it.
+    pub async fn hinted(&self, key: Key) -> Option<Hinted> {
+        let (tell, told) = oneshot::channel();
+        self.driver.disk.submit(Reading::hinted(key, move |read| drop(tell.send(read))));
         told.await.ok()?.ok()
     }
 

@@ -154,6 +154,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Counters.
     fn status(&self) -> EngineStatus;
 
+    /// Batches that wait for the writer. Cheap: for whoever gives way to others.
+    fn backlog(&self) -> usize {
+        self.status().queue_len
+    }
+
     /// Everything accepted is written and on disk, threads are joined, later calls are [`EngineError::Closed`].
     fn close(&self) -> Result<(), EngineError>;
 }

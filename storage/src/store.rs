@@ -19,11 +19,13 @@ mod digests;
 mod directory;
 mod error;
 mod files;
+mod hints;
 mod home;
 mod identity;
 mod list;
 mod mark;
 mod merkle;
+mod options;
 mod queued;
 mod rebuild;
 mod recent;
@@ -49,7 +51,9 @@ use smallvec::smallvec;
 pub use condition::Condition;
 pub use directory::{DataDirectory, FORMAT};
 pub use error::{DirectoryError, StoreError};
+pub use hints::{Hint, HintCount, HintPage, Hinted};
 pub use list::{ListPage, ListRange, Listed};
+pub use options::StoreOptions;
 pub use rebuild::Rebuild;
 pub use scan::ScanPage;
 pub use starts::{Start, StartHistory, StartVerdict, judge_start};
@@ -120,6 +124,8 @@ pub struct Updated {
     pub modified_us: u64,
     /// When it expires, µs since 1970; 0: never.
     pub expires_us: u64,
+    /// For how many other nodes it is kept here: as durable as the write itself.
+    pub hinted: u8,
 }
 
 /// What this disk knows of a key.
@@ -146,23 +152,6 @@ pub enum Merged {
 /// Called once, on the writer's thread or before the call returns. It must not block and must not call the store.
 pub type StoreDone = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
-/// Settings of the store.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreOptions {
-    /// Writes are refused while the file system has fewer bytes available, and again accepted above five quarters of
-    /// it. Unset: a twentieth of the file system, at most 1 GiB. 0: never refused before the disk is full.
-    pub reserve_bytes: Option<u64>,
-    /// Memory for values that were written or read lately, beside the engine's cache of table blocks. 0: none.
-    pub recent_bytes: u64,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self { reserve_bytes: None, recent_bytes: 32 << 20 }
-    }
-}
-
 /// What is known once the start has been judged.
 struct Begun {
     trees: Trees,
@@ -181,9 +170,16 @@ struct Inner {
     rebuild: Mutex<Option<rebuild::Waiting>>,
     trust: Trust,
     guard: space::DiskGuard,
+    hints: hints::Hints,
     counters: status::Counters,
     seen: seen::SeenStarts,
     home: Option<Home>,
+}
+
+/// What bounds what may be written.
+struct Room {
+    guard: space::DiskGuard,
+    hints: hints::Hints,
 }
 
 /// One node's storage. Cheap to clone through `Arc`.
@@ -217,7 +213,8 @@ impl Store {
         let actor = directory.start().instance;
         let (home, engine) = Home::open(directory, &*clock, open_engine)?;
         let recent = recent::Recent::new(options.recent_bytes);
-        Ok(Self::new(engine, clock, actor, seen, guard, recent, Some(home)))
+        let hints = hints::Hints::open(&*engine, options.hint_bytes.unwrap_or(guard.share_bytes()));
+        Ok(Self::new(engine, clock, actor, seen, Room { guard, hints }, recent, Some(home)))
     }
 
     /// Over an engine without a directory, begun and trusted: for simulations and tests. A simulated restart passes an
@@ -230,7 +227,8 @@ impl Store {
     ) -> Self {
         let guard = space::DiskGuard::new(None, None);
         let (seen, recent) = (seen::SeenStarts::default(), recent::Recent::new(0));
-        let store = Self::new(engine, clock, actor, seen, guard, recent, None);
+        let hints = hints::Hints::open(&*engine, guard.share_bytes());
+        let store = Self::new(engine, clock, actor, seen, Room { guard, hints }, recent, None);
         store.inner.set_begun(actor, Trees::new(partitions, store.inner.is_empty()));
         store
     }
@@ -240,7 +238,7 @@ impl Store {
         clock: Arc<dyn WallClock>,
         actor: ActorId,
         seen: seen::SeenStarts,
-        guard: space::DiskGuard,
+        Room { guard, hints }: Room,
         recent: recent::Recent,
         home: Option<Home>,
     ) -> Self {
@@ -258,6 +256,7 @@ impl Store {
             rebuild: Mutex::new(None),
             trust: Trust::new(distrust),
             guard,
+            hints,
             counters: status::Counters::default(),
             seen,
             home,
@@ -292,7 +291,7 @@ impl Store {
         change: &Change,
         done: impl FnOnce() -> StoreDone,
     ) -> Option<Result<Updated, StoreError>> {
-        self.inner.update(key, change, Reach::Memory, || Some(done())).transpose()
+        self.try_update_beside(key, change, &[], done)
     }
 
     /// [`update`](Self::update) for somebody who may give up while it waits for the disk: `claim` is called when that is
@@ -303,7 +302,7 @@ impl Store {
         change: &Change,
         claim: impl FnOnce() -> Option<StoreDone>,
     ) -> Result<Updated, StoreError> {
-        self.inner.update(key, change, Reach::Disk, claim)?.ok_or(StoreError::GivenUp)
+        self.update_beside(key, change, &[], claim)
     }
 
     /// A replica's write: merges an envelope into what is here. Damaged rows are replaced by the incoming object. May

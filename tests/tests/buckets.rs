@@ -85,7 +85,7 @@ fn every_bad_field_is_named_and_none_is_applied() {
     let node = &cluster[0];
     let before = properties(node, "b");
     let bad = json!({"n": 9, "w": "most", "colour": 1, "ttl": "1w", "durability": "maybe", "max_siblings": 0, "r": 1,
-        "conflict": "last", "quorum": "sloppy", "mode": "linearizable"});
+        "conflict": "last", "quorum": "loose", "mode": "linearizable"});
     let problem = set(node, "b", &bad).problem(400);
     let named: Vec<&str> = problem["errors"].as_array().unwrap().iter().map(|e| e["field"].as_str().unwrap()).collect();
     for field in ["n", "w", "colour", "ttl", "durability", "max_siblings", "conflict", "quorum", "mode"] {

@@ -75,13 +75,10 @@ fn no_wish_is_ignored() {
     let problem = named(disagree, "r");
     assert_eq!((&problem["value"], &problem["allowed"]), (&"2".into(), &"1".into()));
     named(node.get("/v1/kv/b/k?ttl=1h"), "ttl");
-    // Of later releases: said so, by name, on every one.
-    let sloppy = node.object("PUT", "b", "k").header("Rondo-Quorum", "sloppy").body("v").send();
-    let problem = named(sloppy, "Rondo-Quorum");
-    assert!(problem["type"].as_str().unwrap().ends_with("not-in-this-release"), "{problem}");
     named(node.object("GET", "b", "k").header("If-Match", "\"x\"").send(), "If-Match");
     named(node.get("/v1/kv/b/k?sibling=x"), "sibling");
-    for path in ["/v1/watch/b", "/v1/hints", "/v1/transfers", "/v1/repair"] {
+    // Of later releases: said so.
+    for path in ["/v1/watch/b", "/v1/transfers", "/v1/repair"] {
         is(node.get(path), 501, "not-in-this-release");
     }
     is(node.object("GET", "b", "k").send(), 404, "no-such-key");

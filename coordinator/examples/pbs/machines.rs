@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rondo_coordinator::staleness::Delays;
 use rondo_coordinator::{
-    Action, Actions, CoordinatorOptions, Event, Now, Origin, QuorumChoice, Read, ReadRequest, ReplicaReply,
+    Action, Actions, CoordinatorOptions, Event, Now, Origin, QuorumChoice, QuorumKind, Read, ReadRequest, ReplicaReply,
     ReplicaRequest, ReplicaValue, Want, Write, WriteRequest,
 };
 use rondo_ring::{Layout, Liveness, Member, NodeId, PartitionCount, ReplicationFactor, View};
@@ -73,6 +73,7 @@ impl Cluster {
             change: change(),
             n: self.n,
             w: QuorumChoice::Count(question.w as u8),
+            quorum: QuorumKind::Strict,
             deadline: DEADLINE,
             origin: Origin::Client { write_id: NonZeroU64::MIN },
         };
@@ -180,6 +181,7 @@ impl Run<'_> {
                     key: self.cluster.key.clone(),
                     n: self.cluster.n,
                     r: QuorumChoice::Count(self.question.r as u8),
+                    quorum: QuorumKind::Strict,
                     at_least: None,
                     deadline: DEADLINE,
                 };
@@ -250,5 +252,13 @@ fn updated() -> Updated {
     let mut object = Object::default();
     let sibling = Sibling { dot, value: Some(Bytes::from_static(b"red")), metadata: Metadata::default() };
     object.update(&object.context.clone(), sibling);
-    Updated { object: object.encode(), dot, context: object.context, siblings: 1, modified_us: 0, expires_us: 0 }
+    Updated {
+        object: object.encode(),
+        dot,
+        context: object.context,
+        siblings: 1,
+        modified_us: 0,
+        expires_us: 0,
+        hinted: 0,
+    }
 }

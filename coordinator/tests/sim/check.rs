@@ -109,7 +109,9 @@ impl Checks {
             ReplicaRequest::Read { want: Want::Object, .. } => self.fetches += 1,
             ReplicaRequest::Forward(_) => self.forwards += 1,
             ReplicaRequest::Merge { .. }
-            | ReplicaRequest::Read { want: Want::Digest, .. }
+            | ReplicaRequest::Read { want: Want::Digest | Want::Hinted, .. }
+            | ReplicaRequest::Hint { .. }
+            | ReplicaRequest::Deliver { .. }
             | ReplicaRequest::List(_) => {}
         }
     }

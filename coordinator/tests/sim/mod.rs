@@ -304,7 +304,13 @@ impl Sim {
         let node = self.machines[&id].node;
         for action in actions {
             match action {
-                Action::UpdateHere { key, change } => self.update_here(id, node, &key, change),
+                Action::UpdateHere { key, change, .. } => self.update_here(id, node, &key, change),
+                // These stores keep no hints: what is missed is left to the repair by reads.
+                Action::HintHere { .. } => {
+                    let event = Event::Hinted(Err(rondo_storage::store::StoreError::HintsFull));
+                    self.at(self.now, Task::Deliver { machine: id, event });
+                }
+                Action::UpdateHints { .. } | Action::ReadHintsHere { .. } => panic!("every quorum is strict"),
                 Action::MergeHere { key, object, .. } => {
                     self.checks.repairs += 1;
                     let commit = self.nodes[node].store.merge(&key, &object);
@@ -418,7 +424,9 @@ impl Sim {
                 let delay = self.delay() + self.nodes[node].slow_by;
                 self.answer_after(delay, reply_to, ReplicaReply::Value(value));
             }
-            ReplicaRequest::List(_) => panic!("no client of the simulation lists"),
+            ReplicaRequest::List(_) | ReplicaRequest::Hint { .. } | ReplicaRequest::Deliver { .. } => {
+                panic!("no client of the simulation lists or is sloppy")
+            }
             ReplicaRequest::Forward(write) => match write.into_request(self.now - sent_at, self.now) {
                 Ok(request) => {
                     let (machine, actions) = Write::start(request, &self.view(node), &self.options, self.now);

@@ -74,7 +74,8 @@ impl SimStore {
             return Err(StoreError::TooManySiblings { count: siblings, max: change.siblings_max, context });
         }
         let context = object.answer_context(&seen, dot);
-        let updated = Updated { object: object.encode(), dot, context, siblings, modified_us: now_us, expires_us: 0 };
+        let (object_bytes, modified_us) = (object.encode(), now_us);
+        let updated = Updated { object: object_bytes, dot, context, siblings, modified_us, expires_us: 0, hinted: 0 };
         Ok((updated, self.queue(key, object), seen))
     }
 
@@ -98,6 +99,7 @@ impl SimStore {
             siblings: object.live(now_us).count(),
             modified_us: own.metadata.modified_us,
             expires_us: own.metadata.expires_us,
+            hinted: 0,
         };
         Ok((updated, self.queue(key, object), seen))
     }

@@ -33,6 +33,8 @@ pub(super) enum Command {
     Members(Target),
     /// How the keys are divided, or where one key lives
     Ring(RingArgs),
+    /// Writes that a node keeps for others which are away
+    Hints(Target),
     /// Write a value to stdout as it is stored
     Get(GetArgs),
     /// Store a value from an argument, a file or stdin

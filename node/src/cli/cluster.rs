@@ -128,7 +128,7 @@ pub(super) async fn ring(args: &RingArgs) -> Result<(), Failure> {
     show(&args.target, &answer, || whereabouts(&place))
 }
 
-fn show(target: &Target, answer: &Answer, text: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(super) fn show(target: &Target, answer: &Answer, text: impl FnOnce() -> String) -> Result<(), Failure> {
     match target.output {
         Output::Table => print(&text()),
         Output::Json => print_json(&answer.json::<Value>()?),

@@ -26,15 +26,24 @@ pub(crate) async fn read(State(surface): State<Arc<Surface>>, request: Request) 
     let owner = service.view().is_some_and(|view| view.owners(key.token(), bucket.n).contains(&service.node_id()));
     let slow = || Problem::new(Kind::Busy, "this node's disk is slow to say what it holds");
     let stored = service.held(key.clone()).await.ok_or_else(slow)?;
-    let object = Store::decode(&stored);
+    let hinted = service.hinted(key.clone()).await.ok_or_else(slow)?;
+    let hint_for = hinted.targets.first().map(|&id| {
+        let known = service.members().into_iter().find(|member| member.id == id);
+        known.map_or_else(|| id.to_string(), |member| member.name)
+    });
+    // What is kept for another is shown where this node has nothing of its own.
+    let object = Store::decode(&stored).or_else(|| Store::decode(&hinted.stored));
     let context = object.as_ref().and_then(|object| Some(service.tokens()?.seal(&key, &object.context)));
     let conflict = bucket.conflict;
-    let held = Held { owner, damaged: matches!(stored, Stored::Unknown(_)), conflict, object, context };
+    let damaged = [&stored, &hinted.stored].into_iter().any(|stored| matches!(stored, Stored::Unknown(_)));
+    let held = Held { owner, hint_for, damaged, conflict, object, context };
     Ok(with_type("application/json", held.json(service.wall_us())))
 }
 
 struct Held {
     owner: bool,
+    /// For whom it is kept, by name; the first of them.
+    hint_for: Option<String>,
     /// What is here cannot be read, or may be less than was acknowledged: it counts as no vote.
     damaged: bool,
     /// What the bucket shows of it.
@@ -51,8 +60,9 @@ impl Held {
         let etag = etag.as_ref().map(ETag::as_str);
         out.push(b',');
         push(&mut out, "owner", &self.owner);
-        // This release keeps no hints.
-        out.extend_from_slice(b",\"hint_for\":null,");
+        out.push(b',');
+        push(&mut out, "hint_for", &self.hint_for);
+        out.push(b',');
         push(&mut out, "damaged", &self.damaged);
         out.push(b',');
         push(&mut out, "etag", &etag);
@@ -106,7 +116,7 @@ mod tests {
     #[test]
     fn nothing_found_has_the_public_shape() {
         let conflict = Conflict::Siblings;
-        let held = Held { owner: true, damaged: false, conflict, object: None, context: None };
+        let held = Held { owner: true, hint_for: None, damaged: false, conflict, object: None, context: None };
         let expected = json!({"found":false,"owner":true,"hint_for":null,"damaged":false,"etag":null,"context":null,
             "versions":[]});
         assert_eq!(shown(&held), expected);
@@ -118,8 +128,10 @@ mod tests {
         written(&mut object, 7, Some(b"v"));
         written(&mut object, 8, None);
         let conflict = Conflict::Siblings;
-        let held = Held { owner: false, damaged: true, conflict, object: Some(object), context: Some("t".into()) };
+        let (hint_for, context) = (Some("n2".into()), Some("t".into()));
+        let held = Held { owner: false, hint_for, damaged: true, conflict, object: Some(object), context };
         let shown = shown(&held);
+        assert_eq!(shown["hint_for"], "n2");
         assert_eq!((&shown["found"], &shown["damaged"], &shown["etag"]), (&json!(true), &json!(true), &json!("ab-7")));
         let expected = json!({"dot":{"actor":"00000000000000ab","counter":7},"etag":"ab-7","deleted":false,
             "expires":"1970-01-01T00:00:02Z","modified":"1970-01-01T00:00:01Z","bytes":1,

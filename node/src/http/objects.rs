@@ -26,6 +26,7 @@ use crate::http::{body, objects_delete, objects_get, objects_put, request_id};
 pub(crate) const ACKS: HeaderName = HeaderName::from_static("rondo-acks");
 pub(crate) const CONTEXT: HeaderName = HeaderName::from_static("rondo-context");
 pub(crate) const DELETED: HeaderName = HeaderName::from_static("rondo-deleted");
+pub(crate) const HINTED: HeaderName = HeaderName::from_static("rondo-hinted");
 pub(crate) const EXPIRES: HeaderName = HeaderName::from_static("rondo-expires");
 pub(crate) const QUORUM: HeaderName = HeaderName::from_static("rondo-quorum");
 pub(crate) const SIBLINGS: HeaderName = HeaderName::from_static("rondo-siblings");
@@ -184,9 +185,14 @@ pub(crate) fn acks(acks: u8, n: u8) -> HeaderValue {
 }
 
 /// The headers that every answered object request has.
-pub(crate) fn counted(response: &mut Response<Full<Bytes>>, acked: u8, n: u8) {
+pub(crate) fn counted(response: &mut Response<Full<Bytes>>, acked: u8, n: u8, sloppy: bool) {
     response.headers_mut().insert(ACKS, acks(acked, n));
-    response.headers_mut().insert(QUORUM, HeaderValue::from_static("strict"));
+    response.headers_mut().insert(QUORUM, kind(sloppy));
+}
+
+/// Whether a node that is no owner was counted.
+pub(crate) fn kind(sloppy: bool) -> HeaderValue {
+    HeaderValue::from_static(if sloppy { "sloppy" } else { "strict" })
 }
 
 /// An ETag with its quotes.

@@ -37,6 +37,7 @@ pub(crate) async fn get(surface: &Surface, key: Key, parts: &Parts, call: &mut C
         key: asked.key.clone(),
         n: asked.bucket.n,
         r: asked.choices.r,
+        quorum: asked.choices.quorum,
         at_least: asked.context.clone(),
         deadline: asked.deadline,
     };
@@ -96,7 +97,7 @@ fn finished(
     if versions > 1 {
         response.headers_mut().insert(SIBLINGS, HeaderValue::from(versions));
     }
-    objects::counted(&mut response, read.acks, read.n);
+    objects::counted(&mut response, read.acks, read.n, read.sloppy);
     response.headers_mut().extend([objects::quoted(etag.as_str())]);
     response.headers_mut().insert(CONTEXT, objects::header_text(token));
     response
@@ -126,7 +127,7 @@ const NAMED_MAX: usize = 10;
 
 fn counted(problem: Problem, read: &ReadAnswer) -> Problem {
     let acks = objects::acks(read.acks, read.n);
-    problem.header(objects::ACKS, acks).header(objects::QUORUM, HeaderValue::from_static("strict"))
+    problem.header(objects::ACKS, acks).header(objects::QUORUM, objects::kind(read.sloppy))
 }
 
 /// 404; with a context where a delete is remembered, so that a new value can say what it follows.

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::http::body::{self, BodyLimits, Upload};
 use crate::http::call::Call;
 use crate::http::conditions::{self, PREFERENCE_APPLIED, REPRESENTATION, Returns};
-use crate::http::objects::{self, Answer, Asked, CONTEXT, SIBLINGS};
+use crate::http::objects::{self, Answer, Asked, CONTEXT, HINTED, SIBLINGS};
 use crate::http::objects_get;
 use crate::http::params;
 use crate::http::path;
@@ -144,6 +144,7 @@ pub(crate) async fn carry_out(
         change,
         n: bucket.n,
         w: asked.choices.w,
+        quorum: asked.choices.quorum,
         deadline: asked.deadline,
         origin: Origin::Client { write_id: asked.write_id.unwrap_or_else(|| surface.ids().write_id()) },
     };
@@ -181,7 +182,10 @@ fn represented(stored: &Sibling) -> Response<Full<Bytes>> {
 
 /// The headers that PUT and DELETE have alike.
 pub(crate) fn acknowledge(response: &mut Response<Full<Bytes>>, asked: &Asked, written: &WriteAnswer) {
-    objects::counted(response, written.acks, written.n);
+    objects::counted(response, written.acks, written.n, written.sloppy);
+    if written.hinted > 0 {
+        response.headers_mut().insert(HINTED, HeaderValue::from(u16::from(written.hinted)));
+    }
     let token = asked.tokens.seal(&asked.key, &written.context);
     response.headers_mut().insert(CONTEXT, objects::header_text(token));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use rondo_coordinator::{Bucket, QuorumChoice, Use};
+use rondo_coordinator::{Bucket, QuorumChoice, QuorumKind, Use};
 use rondo_storage::store::{Ttl, TtlError};
 
 use crate::http::problem::{Kind, Problem};
@@ -28,6 +28,7 @@ pub(crate) struct RondoHeaders<'a> {
 pub(crate) struct Choices {
     pub(crate) r: QuorumChoice,
     pub(crate) w: QuorumChoice,
+    pub(crate) quorum: QuorumKind,
     pub(crate) timeout: Duration,
     /// Of the value that a request stores.
     pub(crate) ttl: Option<Ttl>,
@@ -82,9 +83,6 @@ impl<'a> RondoHeaders<'a> {
         let r = either(("Rondo-R", self.r), ("r", query.get("r")), quorum(Use::Read), same)?;
         let w = either(("Rondo-W", self.w), ("w", query.get("w")), quorum(Use::Write), same)?;
         let kind = either(("Rondo-Quorum", self.quorum), ("quorum", query.get("quorum")), strictness, PartialEq::eq)?;
-        if let Some((name, Strictness::Sloppy)) = kind {
-            return Err(Problem::later(name, "sloppy"));
-        }
         let max = limits.timeout_max_ms;
         let duration = |text: &str| duration_ms(text).filter(|ms| *ms <= max).ok_or_else(|| timeout_allowed(max));
         let timeout =
@@ -94,6 +92,7 @@ impl<'a> RondoHeaders<'a> {
         Ok(Choices {
             r: r.map_or(bucket.r, |(_, r)| r),
             w: w.map_or(bucket.w, |(_, w)| w),
+            quorum: kind.map_or(bucket.quorum, |(_, kind)| kind),
             timeout: Duration::from_millis(timeout.map_or(limits.timeout_default_ms, |(_, ms)| ms)),
             ttl: ttl.map_or(bucket.ttl, |(_, ttl)| Some(ttl)),
         })
@@ -108,17 +107,11 @@ impl<'a> RondoHeaders<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Strictness {
-    Strict,
-    Sloppy,
-}
-
-fn strictness(text: &str) -> Result<Strictness, String> {
+fn strictness(text: &str) -> Result<QuorumKind, String> {
     match text {
-        "strict" => Ok(Strictness::Strict),
-        "sloppy" => Ok(Strictness::Sloppy),
-        _ => Err("strict".into()),
+        "strict" => Ok(QuorumKind::Strict),
+        "sloppy" => Ok(QuorumKind::Sloppy),
+        _ => Err("strict, sloppy".into()),
     }
 }
 
@@ -220,7 +213,7 @@ mod tests {
     fn the_bucket_decides_what_the_request_does_not() {
         let choices = choose(&[("rondo-r", "")], "").unwrap();
         let (r, w, timeout) = (QuorumChoice::Quorum, QuorumChoice::Quorum, Duration::from_secs(5));
-        assert_eq!(choices, Choices { r, w, timeout, ttl: None });
+        assert_eq!(choices, Choices { r, w, quorum: QuorumKind::Strict, timeout, ttl: None });
         let bucket = Bucket { ttl: Ttl::new(60).ok(), ..Bucket::default() };
         let with = |text| {
             let query = Query::parse(Some(text), &KNOWN).unwrap();
@@ -295,9 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_a_later_release_is_refused_by_name() {
-        assert_eq!(refused(choose(&[("rondo-quorum", "sloppy")], ""))["parameter"], "Rondo-Quorum");
-        assert_eq!(refused(choose(&[], "quorum=sloppy"))["parameter"], "quorum");
+    fn what_counts_is_strict_or_sloppy_and_what_has_no_place_is_refused() {
+        assert_eq!(choose(&[("rondo-quorum", "sloppy")], "").unwrap().quorum, QuorumKind::Sloppy);
+        assert_eq!(choose(&[], "quorum=sloppy").unwrap().quorum, QuorumKind::Sloppy);
+        assert_eq!(refused(choose(&[], "quorum=loose"))["parameter"], "quorum");
         assert_eq!(
             refused(RondoHeaders { ttl: Some("60"), ..RondoHeaders::default() }.refuse_ttl())["parameter"],
             "Rondo-Ttl"

@@ -17,7 +17,6 @@ pub(crate) enum Kind {
     BadRequest,
     BadParameter,
     BadContext,
-    LaterParameter,
     LaterRoute,
     NoSuchKey,
     Deleted,
@@ -51,7 +50,6 @@ impl Kind {
             Self::BadRequest => (400, "bad-request", "The request is malformed"),
             Self::BadParameter => (400, "bad-parameter", "A header or parameter is not allowed as it was sent"),
             Self::BadContext => (400, "bad-context", "The context is not one of this key"),
-            Self::LaterParameter => (400, "not-in-this-release", "This release does not have what was asked for"),
             Self::LaterRoute => (501, "not-in-this-release", "This release does not have what was asked for"),
             Self::NoSuchKey => (404, "no-such-key", "There is no value under this key"),
             Self::Deleted => (404, "deleted", "The value under this key was deleted"),
@@ -151,13 +149,6 @@ impl Problem {
         let value: String = value.chars().take(100).collect();
         let detail = format!("{name}: {value:?} is not allowed; allowed: {allowed}");
         Self::new(Kind::BadParameter, detail).naming(name, &value).allowing(allowed)
-    }
-
-    /// A header or parameter of a later release.
-    pub(crate) fn later(name: &str, value: &str) -> Self {
-        let value: String = value.chars().take(100).collect();
-        let detail = format!("{name}: {value:?} asks for something that this release does not have");
-        Self::new(Kind::LaterParameter, detail).naming(name, &value)
     }
 
     pub(crate) fn naming(mut self, name: &str, value: &str) -> Self {

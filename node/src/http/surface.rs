@@ -23,7 +23,9 @@ use crate::http::metrics::{Metrics, Operation, Shard};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
 use crate::http::trace::TraceParent;
-use crate::http::{batch, buckets, cluster, health, listing, local, objects, openapi, path, ring, staleness, welcome};
+use crate::http::{
+    batch, buckets, cluster, health, hints, listing, local, objects, openapi, path, ring, staleness, welcome,
+};
 use crate::service::{Readiness, Service};
 
 /// Where the objects are; everything after it is bucket and key.
@@ -190,7 +192,7 @@ struct Route(&'static str, &'static str, MethodRouter<Arc<Surface>>);
 const READ: &str = "GET, HEAD";
 
 /// Everything but the objects. `openapi.json` describes each of them.
-fn routes() -> [Route; 13] {
+fn routes() -> [Route; 14] {
     let bucket = get(buckets::read).put(buckets::set).delete(buckets::reset);
     [
         Route("/", READ, get(welcome::page)),
@@ -202,6 +204,7 @@ fn routes() -> [Route; 13] {
         Route("/v1/buckets/{bucket}", "GET, HEAD, PUT, DELETE", bucket),
         Route("/v1/cluster", READ, get(cluster::read)),
         Route("/v1/ring", READ, get(ring::read)),
+        Route("/v1/hints", READ, get(hints::read)),
         Route("/v1/staleness", READ, get(staleness::read)),
         // An empty key is refused as one.
         Route("/v1/local/{bucket}", READ, get(local::read)),
@@ -225,7 +228,7 @@ fn router() -> Router<Arc<Surface>> {
 }
 
 /// Paths of later releases. A script gets to know that the path is right and the release is not.
-const LATER: [&str; 6] = ["/v1/watch/", "/v1/hints", "/v1/transfers", "/v1/repair", "/v1/admin/", "/ui/"];
+const LATER: [&str; 5] = ["/v1/watch/", "/v1/transfers", "/v1/repair", "/v1/admin/", "/ui/"];
 
 async fn nowhere(request: Request) -> Problem {
     let path: String = request.uri().path().chars().take(100).collect();
@@ -335,7 +338,7 @@ pub(crate) mod tests {
             nowhere(Request::builder().uri(path).body(axum::body::Body::empty()).unwrap()).await.kind()
         };
         assert_eq!(kind("/v1/watch/b").await, Kind::LaterRoute);
-        assert_eq!(kind("/v1/hints").await, Kind::LaterRoute);
+        assert_eq!(kind("/v1/transfers").await, Kind::LaterRoute);
         assert_eq!(kind("/v1/batches").await, Kind::NoSuchRoute);
     }
 }

@@ -27,19 +27,23 @@ pub enum Lane {
     Background = 3,
     /// Pages of listings: answered after hundreds of rows have been read.
     List = 4,
+    /// What was kept for the peer while it was away: yields as repair does.
+    Hint = 5,
 }
 
 impl Lane {
     /// Every lane, in order.
-    pub const ALL: [Self; 5] = [Self::Read, Self::Write, Self::Forward, Self::Background, Self::List];
+    pub const ALL: [Self; 6] = [Self::Read, Self::Write, Self::Forward, Self::Background, Self::List, Self::Hint];
 
-    /// Where an operation of the foreground goes.
+    /// Where an operation goes.
     pub fn of(request: &ReplicaRequest) -> Self {
         match request {
             ReplicaRequest::Read { .. } => Self::Read,
-            ReplicaRequest::Merge { .. } => Self::Write,
+            // A hint that stands in for an owner's write is as urgent as that.
+            ReplicaRequest::Merge { .. } | ReplicaRequest::Hint { .. } => Self::Write,
             ReplicaRequest::Forward(_) => Self::Forward,
             ReplicaRequest::List(_) => Self::List,
+            ReplicaRequest::Deliver { .. } => Self::Hint,
         }
     }
 
@@ -51,6 +55,7 @@ impl Lane {
             Self::Forward => "forward",
             Self::Background => "background",
             Self::List => "list",
+            Self::Hint => "hint",
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct PeerOptions {
     pub background: LaneOptions,
     /// Pages of listings: few in a batch, since they are large and a batch is answered as a whole.
     pub list: LaneOptions,
+    /// Delivery of hints: small batches, so that a busy peer's answer comes soon.
+    pub hint: LaneOptions,
     /// Name lookup, connection and handshake together.
     pub connect_timeout: Duration,
     /// How long operations wait for a connection that failed before; then they are `NotSent` while it goes on.
@@ -78,6 +80,7 @@ impl PeerOptions {
             Lane::Forward => &self.forward,
             Lane::Background => &self.background,
             Lane::List => &self.list,
+            Lane::Hint => &self.hint,
         }
     }
 }
@@ -104,12 +107,21 @@ impl Default for PeerOptions {
             suspect_after: Duration::from_secs(2),
             ..LaneOptions::FOREGROUND
         };
+        let hint = LaneOptions {
+            batch_ops_max: 64,
+            batch_bytes_max: 1 << 20,
+            queue_ops_max: 256,
+            batch_timeout: Duration::from_secs(5),
+            suspect_after: Duration::from_secs(5),
+            ..LaneOptions::FOREGROUND
+        };
         Self {
             read: LaneOptions::FOREGROUND,
             write: LaneOptions::FOREGROUND,
             forward,
             background,
             list,
+            hint,
             connect_timeout: Duration::from_secs(1),
             reconnect_patience: Duration::from_millis(100),
             backoff_min: Duration::from_millis(50),

@@ -1,4 +1,5 @@
-//! Both ends of the control lane: membership messages and the pages of a refill, told apart by their first byte.
+//! Both ends of the control lane: membership messages, the pages of a refill and questions about hints, told apart by
+//! their first byte.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rondo_antientropy::{Page, PageRequest};
+use rondo_antientropy::{OldestHint, OldestHintAge, Page, PageRequest};
 use rondo_coordinator::{ReplicaRequest, ReplyTo};
 use rondo_gossip::{Message, NodeInfo};
 use rondo_ring::NodeId;
@@ -18,12 +19,14 @@ use crate::peers::{self, Arrival, Cause, Control, Lane, PeerError, PeerHandler, 
 use crate::server::drive::Driver;
 use crate::server::membership::{Membership, Network, OnReply};
 use crate::server::stall::Pulse;
-use crate::server::{refill, replica};
+use crate::server::{handoff, refill, replica};
 
 /// A membership message or its answer follows.
 const MEMBERSHIP: u8 = 1;
 /// A refill's question or page follows.
 const REFILL: u8 = 2;
+/// A question about hints, or its answer, follows.
+const HINTS: u8 = 8;
 /// How long a membership message may take.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
 /// How long a page may take: the source may have to read it from disk.
@@ -79,6 +82,10 @@ async fn answer(membership: Membership, store: Arc<Store>, from: NodeId, body: &
                 Err(_) => None,
             };
             framed(REFILL, &page.map(|page| encode(&page)).unwrap_or_default())
+        }
+        Some(&HINTS) => {
+            let age = postcard::from_bytes(&body[1..]).ok().map(|asked| handoff::oldest(&store, asked));
+            framed(HINTS, &age.map(|age| encode(&age)).unwrap_or_default())
         }
         _ => Bytes::new(),
     }
@@ -141,6 +148,12 @@ impl PeerControl {
         let body = framed(REFILL, &encode(request));
         let answer = self.control.call_node(source, body, PAGE_LIMIT).await.ok()?;
         answer.strip_prefix(&[REFILL]).and_then(|page| postcard::from_bytes(page).ok())
+    }
+
+    /// How old the oldest hint is that a node keeps, of a partition or of any; `None` where it did not say.
+    pub async fn oldest_hint(&self, node: NodeId, asked: OldestHint) -> Option<OldestHintAge> {
+        let answer = self.control.call_node(node, framed(HINTS, &encode(&asked)), CALL_LIMIT).await.ok()?;
+        answer.strip_prefix(&[HINTS]).and_then(|age| postcard::from_bytes(age).ok())
     }
 }
 

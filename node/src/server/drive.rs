@@ -13,7 +13,7 @@ use rondo_coordinator::{
     Action, Actions, CoordinatorOptions, Event, Failure, HedgeBudget, Now, ReadAnswer, Replicas, Trace, WriteAnswer,
 };
 use rondo_ring::{NodeId, View};
-use rondo_storage::store::{Merged, Store, StoreDone, StoreError};
+use rondo_storage::store::{Hinted, Merged, Store, StoreDone, StoreError};
 use smallvec::{SmallVec, smallvec};
 
 use crate::peers::Recent;
@@ -221,20 +221,36 @@ impl<M: Machine> Running<M> {
         let mailbox = self.mailbox.clone();
         let tell = move |event| mailbox.put(event);
         match action {
-            Action::UpdateHere { key, change } => {
+            Action::UpdateHere { key, change, hint_for } => {
                 let done = || -> StoreDone {
                     let (acks, later) = (self.driver.acks.clone(), self.mailbox.clone());
                     Box::new(move |result| acks.tell(later, Event::Durable(result)))
                 };
-                match self.driver.store.try_update(&key, &change, done) {
+                match self.driver.store.try_update_beside(&key, &change, &hint_for, done) {
                     Some(updated) => self.mailbox.put_first(Event::Updated(updated)),
                     None => {
                         let durable = tell.clone();
                         let updated = move |updated| tell(Event::Updated(updated));
                         let durable = move |result| durable(Event::Durable(result));
-                        self.driver.disk.submit(Updating::new(key, change, updated, durable));
+                        self.driver.disk.submit(Updating::new(key, change, hint_for, updated, durable));
                     }
                 }
+            }
+            Action::UpdateHints { key, change, hint_for } => {
+                let durable = tell.clone();
+                let updated = move |updated| tell(Event::Updated(updated));
+                let durable = move |result| durable(Event::Durable(result));
+                self.driver.disk.submit(Updating::hints(key, change, hint_for, updated, durable));
+            }
+            Action::HintHere { target, key, object, durability } => {
+                let kept = move |result| tell(Event::Hinted(result));
+                self.driver.disk.submit(Merging::hint(target, key, object, durability, kept));
+            }
+            Action::ReadHintsHere { key } => {
+                let read = move |read: Result<Hinted, _>| {
+                    tell(read.map_or(Event::NotReadHere, |hinted| Event::ReadHere(hinted.stored)));
+                };
+                self.driver.disk.submit(Reading::hinted(key, read));
             }
             Action::MergeHere { key, object, durability } => {
                 let done = || -> StoreDone {
@@ -274,7 +290,7 @@ impl<M: Machine> Running<M> {
 mod tests {
     use super::*;
     use crate::server::time::SystemClock;
-    use rondo_coordinator::{Origin, QuorumChoice, ReplicaRequest, ReplyTo};
+    use rondo_coordinator::{Origin, QuorumChoice, QuorumKind, ReplicaRequest, ReplyTo};
     use rondo_ring::{Layout, Liveness, Member, PartitionCount, ReplicationFactor};
     use rondo_storage::Key;
     use rondo_storage::engine::MemoryEngine;
@@ -333,6 +349,7 @@ mod tests {
             },
             n: one,
             w: QuorumChoice::Count(1),
+            quorum: QuorumKind::Strict,
             deadline: driver.clock.now() + Duration::from_secs(5),
             origin: Origin::Client { write_id: NonZeroU64::MIN },
         };

@@ -21,7 +21,7 @@ type Present = (&'static str, &'static str, fn(&StoreStatus) -> f64);
 /// A total of a lane and how to read it.
 type LaneTotal = (&'static str, &'static str, fn(&LaneCounters) -> u64);
 
-const TOTALS: [Total; 8] = [
+const TOTALS: [Total; 11] = [
     ("store_updates", "Client writes queued", |s| s.updates_total),
     ("store_merges", "Replica writes queued", |s| s.merges_total),
     ("store_merges_unchanged", "Replica writes that brought nothing new", |s| s.merges_unchanged_total),
@@ -30,14 +30,19 @@ const TOTALS: [Total; 8] = [
     ("store_conditions_failed", "Client writes refused for their conditions", |s| s.conditions_failed_total),
     ("store_damaged", "Times a row or a range was found damaged", |s| s.damaged_total),
     ("store_repaired", "Damaged rows replaced by a healthy object", |s| s.repaired_total),
+    ("hints_kept", "Writes kept for nodes that were away, merged ones included", |s| s.hints_kept_total),
+    ("hints_refused", "Writes for nodes that were away, not kept for want of room", |s| s.hints_refused_total),
+    ("hints_delivered", "Hints removed after they were delivered", |s| s.hints_delivered_total),
 ];
 
-const PRESENTS: [Present; 7] = [
+const PRESENTS: [Present; 9] = [
     ("store_untrusted_partitions", "Partitions whose reads count for nothing yet", |s| s.untrusted_partitions as f64),
     ("store_quarantined_engines", "Engines that would not open and were moved aside", |s| s.quarantined_engines as f64),
     ("store_digests_ready", "Partitions whose Merkle tree is ready", |s| s.digests_ready as f64),
     ("store_pending_writes", "Writes queued and not yet durable", |s| s.pending_writes as f64),
     ("store_low_disk", "1 while writes are refused for lack of disk", |s| f64::from(u8::from(s.low_disk))),
+    ("hints", "Writes kept for nodes that are away", |s| s.hints as f64),
+    ("hints_bytes", "What they take", |s| s.hints_bytes as f64),
     ("disk_used_bytes", "What the engine's files take", |s| s.disk_used_bytes as f64),
     ("disk_available_bytes", "What the file system has left", |s| s.disk_available_bytes as f64),
 ];

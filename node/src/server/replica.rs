@@ -9,10 +9,13 @@ use rondo_coordinator::{ForwardedWrite, ListQuery, ReplicaReply, ReplicaRequest,
 use rondo_ring::View;
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
-use rondo_storage::store::{Merged, StoreDone, StoreError};
+use rondo_storage::store::{Hinted, Merged, StoreDone, StoreError};
 
 use crate::server::disk::{Merging, Reading};
 use crate::server::drive::Driver;
+
+/// With more batches waiting for the engine's writer no hint is taken: an eighth of what its queue holds by default.
+const BACKLOG_MAX: usize = 512;
 
 /// How long a forwarded write waited for a connection at its sender, which knew nothing of that when it said how much
 /// time is left. Begun as if it had just been sent, it could come after the same write by another owner, and after
@@ -20,7 +23,11 @@ use crate::server::drive::Driver;
 pub fn queued(request: &ReplicaRequest, remaining: Duration) -> Duration {
     match request {
         ReplicaRequest::Forward(write) => Duration::from_millis(write.remaining_ms.into()).saturating_sub(remaining),
-        ReplicaRequest::Merge { .. } | ReplicaRequest::Read { .. } | ReplicaRequest::List(_) => Duration::ZERO,
+        ReplicaRequest::Merge { .. }
+        | ReplicaRequest::Read { .. }
+        | ReplicaRequest::List(_)
+        | ReplicaRequest::Hint { .. }
+        | ReplicaRequest::Deliver { .. } => Duration::ZERO,
     }
 }
 
@@ -36,6 +43,21 @@ pub fn serve(
     let Some(view) = view else { return reply(Ok(ReplicaReply::Refused(Refusal::Storage))) };
     match request {
         ReplicaRequest::Merge { key, object, durability } => merge(driver, key, object, durability, reply),
+        ReplicaRequest::Hint { target, key, object, durability } => {
+            let kept = move |result| reply(Ok(ReplicaReply::to_merge(result)));
+            driver.disk.submit(Merging::hint(target, key, object, durability, kept));
+        }
+        // The foreground first: its sender has the hint safe, and comes again.
+        ReplicaRequest::Deliver { .. } if driver.store.backlog() > BACKLOG_MAX => {
+            reply(Ok(ReplicaReply::Refused(Refusal::Busy)));
+        }
+        ReplicaRequest::Deliver { key, object } => merge(driver, key, object, Durability::Fsync, reply),
+        ReplicaRequest::Read { key, want: Want::Hinted } => {
+            let value = |hinted: Hinted| ReplicaReply::Value(ReplicaValue::of(hinted.stored, Want::Hinted));
+            driver.disk.submit(Reading::hinted(key, move |read: Result<_, _>| {
+                reply(Ok(read.map_or(ReplicaReply::Refused(Refusal::Busy), value)));
+            }));
+        }
         ReplicaRequest::Read { key, want } => read(driver, key, want, reply),
         ReplicaRequest::List(query) => listed(driver.clone(), *query, reply),
         ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, trace, reply),
@@ -101,7 +123,7 @@ fn forwarded(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rondo_coordinator::QuorumChoice;
+    use rondo_coordinator::{QuorumChoice, QuorumKind};
     use rondo_ring::ReplicationFactor;
     use rondo_storage::store::{BlindPut, Change};
     use rondo_storage::versions::{Conflict, Metadata};
@@ -125,6 +147,7 @@ mod tests {
             change,
             n: ReplicationFactor::new(3).unwrap(),
             w: QuorumChoice::Quorum,
+            quorum: QuorumKind::Strict,
             remaining_ms: 5_000,
             start_within_ms: 400,
         };

@@ -22,6 +22,7 @@ use crate::server::control::{Handler, PeerControl, Refusal};
 use crate::server::disk::Disk;
 use crate::server::drive::Driver;
 use crate::server::files::{self, Files};
+use crate::server::handoff::{self, Delivering};
 use crate::server::join::Joining;
 use crate::server::mailbox::Acknowledgements;
 use crate::server::membership::{self, Beginning};
@@ -168,6 +169,14 @@ impl Node {
             http::accept(client, connections, &metrics, closed, deal).await;
         });
         tokio::spawn(house::keep_house(store.clone(), shared.membership.clone()));
+        let delivering = Delivering {
+            store: store.clone(),
+            membership: shared.membership.clone(),
+            buckets: shared.buckets.clone(),
+            clock,
+            age_max: Duration::from_secs(settings.store.hint_age_s.into()),
+        };
+        tokio::spawn(handoff::deliver(delivering, network.clone()));
         let joining = Joining { settings, clock, store: store.clone(), shared: shared.clone(), network, peers };
         let ready = Arc::new(ready);
         let joined = tokio::spawn(joining.run(ready.clone()));

@@ -271,6 +271,10 @@ impl Engine for DiskEngine {
         }
     }
 
+    fn backlog(&self) -> usize {
+        self.queue.len()
+    }
+
     fn close(&self) -> Result<(), EngineError> {
         if self.core.closed.swap(true, Ordering::SeqCst) {
             return Err(EngineError::Closed);

@@ -18,6 +18,8 @@ pub enum StoreError {
     ConditionFailed { etag: Option<ETag>, context: CausalContext },
     #[error("the disk is nearly full: writes are refused, reads go on")]
     LowDisk,
+    #[error("as many hints are kept for other nodes as may be: this one was not")]
+    HintsFull,
     #[error("what this node holds of the key is damaged: another owner must coordinate")]
     Damaged,
     #[error("this node may lack writes of the key, so it cannot judge a condition: another owner must coordinate")]

@@ -28,16 +28,24 @@ impl DiskGuard {
     /// Looks at the file system again; says whether that changed the answer. A file system that cannot be asked is
     /// taken for one with room: the engine finds out.
     pub(super) fn check(&self) -> bool {
-        let space = self.path.as_ref().and_then(|path| rustix::fs::statvfs(path).ok());
-        let (available, total) = space.map_or((u64::MAX, 0), |space| {
-            (space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize))
-        });
+        let (available, total) = self.space().unwrap_or((u64::MAX, 0));
         self.judge(available, total)
+    }
+
+    /// What the reserve is unless it is set, for others who need a share of the file system.
+    pub(super) fn share_bytes(&self) -> u64 {
+        self.space().map_or(RESERVE_BYTES_MAX, |(_, total)| share_of(total))
+    }
+
+    /// Bytes available, and bytes in all.
+    fn space(&self) -> Option<(u64, u64)> {
+        let space = rustix::fs::statvfs(self.path.as_ref()?).ok()?;
+        Some((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
     }
 
     fn judge(&self, available: u64, total: u64) -> bool {
         self.available_bytes.store(available, Ordering::Relaxed);
-        let reserve = self.reserve_bytes.unwrap_or((total / RESERVE_SHARE).min(RESERVE_BYTES_MAX));
+        let reserve = self.reserve_bytes.unwrap_or(share_of(total));
         let was_low = self.is_low();
         let enough = if was_low { reserve.saturating_add(reserve / 4) } else { reserve };
         let low = available < enough;
@@ -57,6 +65,10 @@ impl DiskGuard {
     pub(super) fn available_bytes(&self) -> u64 {
         self.available_bytes.load(Ordering::Relaxed)
     }
+}
+
+fn share_of(total: u64) -> u64 {
+    (total / RESERVE_SHARE).min(RESERVE_BYTES_MAX)
 }
 
 #[cfg(test)]

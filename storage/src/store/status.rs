@@ -38,6 +38,16 @@ pub struct StoreStatus {
     pub digests_ready: usize,
     pub pending_writes: usize,
     pub low_disk: bool,
+    /// Writes kept for other nodes.
+    pub hints: u64,
+    /// What they take.
+    pub hints_bytes: u64,
+    /// Writes kept for other nodes since the start, merged ones included.
+    pub hints_kept_total: u64,
+    /// Not kept for want of room.
+    pub hints_refused_total: u64,
+    /// Removed after they were delivered.
+    pub hints_delivered_total: u64,
     /// `u64::MAX` where the store has no file system.
     pub disk_available_bytes: u64,
     /// What the engine's files take.
@@ -71,6 +81,7 @@ impl Inner {
     pub(super) fn status(&self) -> StoreStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let engine = self.engine.status();
+        let hints = self.hints.counts();
         StoreStatus {
             instance: self.session.lock().actor,
             begun: self.begun.get().is_some(),
@@ -87,6 +98,11 @@ impl Inner {
             digests_ready: self.begun.get().map_or(0, |begun| begun.trees.ready()),
             pending_writes: self.stripes.pending(),
             low_disk: self.guard.is_low(),
+            hints: hints.iter().map(|(_, kept)| kept.count).sum(),
+            hints_bytes: hints.iter().map(|(_, kept)| kept.bytes).sum(),
+            hints_kept_total: read(&self.hints.counters.kept),
+            hints_refused_total: read(&self.hints.counters.refused),
+            hints_delivered_total: read(&self.hints.counters.forgotten),
             disk_available_bytes: self.guard.available_bytes(),
             disk_used_bytes: engine.table_bytes + engine.log_bytes,
             engine,

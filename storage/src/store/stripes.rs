@@ -118,8 +118,13 @@ impl Exclusive<'_> {
     /// The last write of the key in the queue, if it was queued under the engine's current generation: an older one
     /// has failed or will (E6). The generation must have been read before.
     pub(super) fn latest(&self, key: &Key, generation: u64) -> Option<Latest> {
+        self.latest_row(key.row(), generation)
+    }
+
+    /// The same of any row that changes under this stripe's lock: a hint has the stripe of the key it is about.
+    pub(super) fn latest_row(&self, row: &Bytes, generation: u64) -> Option<Latest> {
         let queue = self.stripe.queue.lock();
-        let pending = queue.writes.iter().rev().find(|pending| pending.row == key.row())?;
+        let pending = queue.writes.iter().rev().find(|pending| pending.row == row)?;
         (pending.generation == generation).then(|| Latest {
             id: pending.id,
             object: pending.object.clone(),

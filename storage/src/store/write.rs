@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::smallvec;
+use rondo_ring::NodeId;
+use smallvec::{SmallVec, smallvec};
 
+use super::hints::{HintRow, Kept, QueuedHint};
 use super::merkle::{Before, Turn};
 use super::queued::Caught;
 use super::scan::Reach;
@@ -46,6 +48,7 @@ struct Row {
     before: Before,
     object: Bytes,
     durability: Durability,
+    hints: SmallVec<[HintRow; 1]>,
 }
 
 /// What is needed once the row is done.
@@ -58,6 +61,14 @@ struct Queueing {
     turn: Turn,
     /// With an fsync.
     caught: Option<Caught>,
+    /// Kept for owners that are down, in the same batch.
+    hints: SmallVec<[QueuedHint; 1]>,
+}
+
+/// All that is here of a key, for a write that is to go on from it.
+struct Here {
+    basis: Basis,
+    kept: Kept,
 }
 
 /// How an envelope is taken apart: with its checksum verified, or without where that has been done.
@@ -65,11 +76,13 @@ type Decode = fn(&Bytes) -> Result<Object, EnvelopeError>;
 
 impl Inner {
     /// `claim` is called once what is here is known: from then on nothing waits for the disk. `Ok(None)`: nothing was
-    /// done, since that is on the disk and the disk out of reach.
+    /// done, since that is on the disk and the disk out of reach. `hint_for` are owners that are down: what they miss is
+    /// kept for them in the same batch (H1).
     pub(super) fn update(
         self: &Arc<Self>,
         key: &Key,
         change: &Change,
+        hint_for: &[NodeId],
         reach: Reach,
         claim: impl FnOnce() -> Option<StoreDone>,
     ) -> Result<Option<Updated>, StoreError> {
@@ -77,31 +90,34 @@ impl Inner {
         let Some(exclusive) = self.exclusive(key, reach) else { return Ok(None) };
         let session = self.session();
         let Some(basis) = self.basis(&exclusive, key, session, reach)? else { return Ok(None) };
+        let Some(kept) = self.kept(&exclusive, session, key, hint_for, reach)? else { return Ok(None) };
         let Some(done) = claim() else { return Err(StoreError::GivenUp) };
-        self.update_from(basis, &exclusive, session, key, change, done).map(Some)
+        self.update_from(Here { basis, kept }, &exclusive, session, key, change, done).map(Some)
     }
 
     fn update_from(
         self: &Arc<Self>,
-        basis: Basis,
+        here: Here,
         exclusive: &Exclusive<'_>,
         session: Session,
         key: &Key,
         change: &Change,
         done: StoreDone,
     ) -> Result<Updated, StoreError> {
-        let (before, object) = match basis {
+        let (before, object) = match here.basis {
             Basis::Nothing => (Before::Nothing, Object::default()),
             Basis::Here { envelope, object, .. } => (digest_of(&envelope), object),
             Basis::Unreadable => return Err(StoreError::Damaged),
         };
         let now_us = self.clock.now_us();
-        let updated = match self.judge(key, &object, change, now_us)? {
+        let mut updated = match self.judge(key, &object, change, now_us)? {
             Verdict::Write => self.change(session, object, change, now_us)?,
             Verdict::Written(own) => again(&object, own, change, now_us),
         };
-        let row = Row { session, before, object: updated.object.clone(), durability: change.durability };
-        self.commit(exclusive, key, row, done)?;
+        let hints = self.hints_beside(key, &updated.object, here.kept);
+        updated.hinted = u8::try_from(hints.len()).unwrap_or(u8::MAX);
+        let (object, durability) = (updated.object.clone(), change.durability);
+        self.commit(exclusive, key, Row { session, before, object, durability, hints }, done)?;
         add_one(&self.counters.updates);
         Ok(updated)
     }
@@ -125,7 +141,13 @@ impl Inner {
     }
 
     /// The object after the change, and what to tell the coordinator.
-    fn change(&self, session: Session, held: Object, change: &Change, now_us: u64) -> Result<Updated, StoreError> {
+    pub(super) fn change(
+        &self,
+        session: Session,
+        held: Object,
+        change: &Change,
+        now_us: u64,
+    ) -> Result<Updated, StoreError> {
         let seen = seen_by(&held, change);
         let mut covered = seen.clone();
         if held.siblings.len() >= usize::from(change.siblings_max) || change.condition == Some(Condition::Absent) {
@@ -149,7 +171,7 @@ impl Inner {
             return Err(StoreError::TooManySiblings { count, max, context });
         }
         let context = object.answer_context(&seen, dot);
-        Ok(Updated { object: object.encode(), dot, context, siblings, modified_us: now_us, expires_us })
+        Ok(Updated { object: object.encode(), dot, context, siblings, modified_us: now_us, expires_us, hinted: 0 })
     }
 
     /// Never used before for this key (S2): above everything this instance ever gave out, and above what the client's
@@ -214,7 +236,8 @@ impl Inner {
                 (done, before, merged)
             }
         };
-        self.commit(exclusive, key, Row { session, before, object: merged, durability: *durability }, done)?;
+        let (durability, hints) = (*durability, SmallVec::new());
+        self.commit(exclusive, key, Row { session, before, object: merged, durability, hints }, done)?;
         add_one(&self.counters.merges);
         Ok(Merged::Queued)
     }
@@ -263,14 +286,14 @@ impl Inner {
         }
     }
 
-    fn check_writable(&self) -> Result<(), StoreError> {
+    pub(super) fn check_writable(&self) -> Result<(), StoreError> {
         if self.begun.get().is_none() {
             return Err(StoreError::NotBegun);
         }
         if self.guard.is_low() { Err(StoreError::LowDisk) } else { Ok(()) }
     }
 
-    fn exclusive(&self, key: &Key, reach: Reach) -> Option<Exclusive<'_>> {
+    pub(super) fn exclusive(&self, key: &Key, reach: Reach) -> Option<Exclusive<'_>> {
         match reach {
             Reach::Memory => self.stripes.try_lock(key),
             Reach::Disk => Some(self.stripes.lock(key)),
@@ -324,7 +347,7 @@ impl Inner {
         row: Row,
         done: StoreDone,
     ) -> Result<(), StoreError> {
-        let Row { session, before, object, durability } = row;
+        let Row { session, before, object, durability, hints } = row;
         let interval = durability == Durability::Interval;
         // A copy: a key that came from a peer is part of a large network buffer.
         let row = Bytes::copy_from_slice(key.row());
@@ -333,14 +356,17 @@ impl Inner {
         let turn = self.in_flight.enter();
         self.queued.begin(interval);
         let caught = (!interval).then(|| self.queued.catch());
-        let queueing = Queueing { id, token: key.token(), row: row.clone(), before, after, turn, caught };
+        let mut batch = batch_of(row.clone(), object, before != Before::Nothing && before != Before::Unreadable);
+        let hints = self.push_hints(exclusive, session, hints, durability, &mut batch);
+        let undo = hints.clone();
+        let queueing = Queueing { id, token: key.token(), row, before, after, turn, caught, hints };
         let inner = self.clone();
         let finish = Box::new(move |result| inner.finish(queueing, &result, done));
-        let batch = batch_of(row, object, before != Before::Nothing && before != Before::Unreadable);
         let submitted = self.engine.submit(session.generation, batch, durability, finish);
         self.queued.end(interval);
         if let Err(error) = submitted {
             exclusive.withdraw(id);
+            self.withdraw_hints(exclusive, &undo);
             self.in_flight.leave(turn);
             return Err(error.into());
         }
@@ -371,6 +397,7 @@ impl Inner {
                 self.recent.put(row, envelope);
             }
         });
+        self.finish_hints(queueing.token, &queueing.hints, result);
         self.in_flight.leave(queueing.turn);
         done(result.clone());
         tell(waiters, result);
@@ -405,6 +432,7 @@ fn again(held: &Object, own: &Sibling, change: &Change, now_us: u64) -> Updated 
         siblings: held.shown(now_us, change.conflict).count(),
         modified_us: own.metadata.modified_us,
         expires_us: own.metadata.expires_us,
+        hinted: 0,
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rondo_ring::NodeId;
 use rondo_storage::Key;
 use rondo_storage::engine::{Durability, EngineError};
-use rondo_storage::store::{Change, Store, StoreDone, StoreError, Stored, Updated};
+use rondo_storage::store::{Change, Hinted, Store, StoreDone, StoreError, Stored, Updated};
+use smallvec::SmallVec;
 
 /// Something to be done that may wait for the disk.
 pub trait Job: Send + Sync + 'static {
@@ -64,22 +66,39 @@ impl<R> Once<R> {
     }
 }
 
+/// Whose a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    /// This node's.
+    Own,
+    /// Kept for this one.
+    Others(NodeId),
+}
+
 /// Reads a key.
-pub struct Reading<F> {
+pub struct Reading<F, R = Stored> {
     key: Key,
+    read: fn(&Store, &Key) -> R,
     reply: Once<F>,
 }
 
 impl<F: FnOnce(Result<Stored, StoreError>) + Send + 'static> Reading<F> {
     /// `reply` is called once.
     pub fn new(key: Key, reply: F) -> Self {
-        Self { key, reply: Once::new(reply) }
+        Self { key, read: Store::read, reply: Once::new(reply) }
     }
 }
 
-impl<F: FnOnce(Result<Stored, StoreError>) + Send + 'static> Job for Reading<F> {
+impl<F: FnOnce(Result<Hinted, StoreError>) + Send + 'static> Reading<F, Hinted> {
+    /// What is kept of it for other nodes. `reply` is called once.
+    pub fn hinted(key: Key, reply: F) -> Self {
+        Self { key, read: Store::read_hinted, reply: Once::new(reply) }
+    }
+}
+
+impl<R: 'static, F: FnOnce(Result<R, StoreError>) + Send + 'static> Job for Reading<F, R> {
     fn run(self: Arc<Self>, store: &Store) {
-        let stored = store.read(&self.key);
+        let stored = (self.read)(store, &self.key);
         if let Some(reply) = self.reply.take() {
             reply(Ok(stored));
         }
@@ -95,13 +114,19 @@ pub struct Merging<F> {
     key: Key,
     object: Bytes,
     durability: Durability,
+    whose: Whose,
     reply: Once<F>,
 }
 
 impl<F: FnOnce(Result<(), StoreError>) + Send + 'static> Merging<F> {
     /// `reply` is called once, with `Ok` when the object is durable.
     pub fn new(key: Key, object: Bytes, durability: Durability, reply: F) -> Self {
-        Self { key, object, durability, reply: Once::new(reply) }
+        Self { key, object, durability, whose: Whose::Own, reply: Once::new(reply) }
+    }
+
+    /// Keeps it for another node.
+    pub fn hint(target: NodeId, key: Key, object: Bytes, durability: Durability, reply: F) -> Self {
+        Self { key, object, durability, whose: Whose::Others(target), reply: Once::new(reply) }
     }
 
     fn answer(&self, result: Result<(), StoreError>) {
@@ -119,7 +144,12 @@ impl<F: FnOnce(Result<(), StoreError>) + Send + 'static> Job for Merging<F> {
                 Box::new(move |result: Result<(), EngineError>| later.answer(result.map_err(StoreError::from)))
             })
         };
-        if let Err(error) = store.merge_unless_given_up(&self.key, &self.object, self.durability, claim) {
+        let Self { key, object, durability, .. } = &*self;
+        let merged = match self.whose {
+            Whose::Own => store.merge_unless_given_up(key, object, *durability, claim).map(|_| ()),
+            Whose::Others(target) => store.keep_hint(target, key, object, *durability, claim),
+        };
+        if let Err(error) = merged {
             self.answer(Err(error));
         }
     }
@@ -133,6 +163,9 @@ impl<F: FnOnce(Result<(), StoreError>) + Send + 'static> Job for Merging<F> {
 pub struct Updating<F, D> {
     key: Key,
     change: Change,
+    hint_for: SmallVec<[NodeId; 1]>,
+    /// Nothing but the hints is written.
+    hints_only: bool,
     reply: Once<F>,
     durable: Mutex<Durable<D>>,
 }
@@ -153,9 +186,15 @@ where
     F: FnOnce(Result<Updated, StoreError>) + Send + 'static,
     D: FnOnce(Result<(), EngineError>) + Send + 'static,
 {
-    /// `reply` is called once, and if that is with `Ok`, `durable` later.
-    pub fn new(key: Key, change: Change, reply: F, durable: D) -> Self {
-        Self { key, change, reply: Once::new(reply), durable: Mutex::new(Durable::Held(durable)) }
+    /// `reply` is called once, and if that is with `Ok`, `durable` later. The result is kept for `hint_for` too.
+    pub fn new(key: Key, change: Change, hint_for: SmallVec<[NodeId; 1]>, reply: F, durable: D) -> Self {
+        let durable = Mutex::new(Durable::Held(durable));
+        Self { key, change, hint_for, hints_only: false, reply: Once::new(reply), durable }
+    }
+
+    /// On what is kept for the owners, and for `hint_for` only.
+    pub fn hints(key: Key, change: Change, hint_for: SmallVec<[NodeId; 1]>, reply: F, durable: D) -> Self {
+        Self { hints_only: true, ..Self::new(key, change, hint_for, reply, durable) }
     }
 
     fn done(&self, result: Result<(), EngineError>) {
@@ -193,7 +232,10 @@ where
             let later = self.clone();
             self.reply.claim().then(|| -> StoreDone { Box::new(move |result| later.done(result)) })
         };
-        let updated = store.update_unless_given_up(&self.key, &self.change, claim);
+        let updated = match self.hints_only {
+            false => store.update_beside(&self.key, &self.change, &self.hint_for, claim),
+            true => store.update_hinted(&self.key, &self.change, &self.hint_for, claim),
+        };
         if let Some(reply) = self.reply.take() {
             reply(updated);
             self.answered();

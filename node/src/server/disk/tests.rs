@@ -10,6 +10,7 @@ use rondo_storage::Key;
 use rondo_storage::engine::{Batch, Done, Durability, Engine, EngineStatus, Keyspace, MemoryEngine, Rows};
 use rondo_storage::store::{BlindPut, Change, Stored, Updated};
 use rondo_storage::versions::{ActorId, Conflict, Metadata};
+use smallvec::SmallVec;
 
 use super::*;
 use crate::server::time::SystemClock;
@@ -114,7 +115,7 @@ impl Bench {
         let (said, durable) = (self.said.0.clone(), self.said.0.clone());
         let updated = move |updated: Result<Updated, _>| said.send(Said::Updated(updated.map(drop))).unwrap();
         let durable = move |result| durable.send(Said::Durable(result)).unwrap();
-        self.disk.submit(Updating::new(key(), change(), updated, durable));
+        self.disk.submit(Updating::new(key(), change(), SmallVec::new(), updated, durable));
     }
 
     fn merge(&self, object: Bytes) {
