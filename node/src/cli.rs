@@ -16,6 +16,7 @@ mod ls;
 mod object;
 mod output;
 mod problem;
+mod repair;
 mod serve;
 mod staleness;
 
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => on_one_thread(cluster::status(&args.target)),
         Command::Members(target) => on_one_thread(cluster::members(&target)),
         Command::Ring(args) => on_one_thread(cluster::ring(&args)),
+        Command::Repair(args) => on_one_thread(repair::run(&args)),
         Command::Get(args) => on_one_thread(object::get(&args)),
         Command::Put(args) => on_one_thread(object::put(&args)),
         Command::Del(args) => on_one_thread(object::del(&args)),

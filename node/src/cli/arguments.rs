@@ -33,6 +33,8 @@ pub(super) enum Command {
     Members(Target),
     /// How the keys are divided, or where one key lives
     Ring(RingArgs),
+    /// Whether the replicas agree, and what has been done about it
+    Repair(RepairArgs),
     /// Write a value to stdout as it is stored
     Get(GetArgs),
     /// Store a value from an argument, a file or stdin
@@ -78,6 +80,16 @@ pub(super) struct StatusArgs {
     /// Instead, how likely a read with R = 1 or 2 sees a write that is so and so old
     #[arg(long)]
     pub(super) staleness: bool,
+}
+
+/// `rondo repair`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Have the node compare itself with all others now, instead of within the next seconds
+    #[arg(long)]
+    pub(super) now: bool,
 }
 
 /// `rondo server`. Each flag that is not one of the command line's own is a setting (docs/configuration.md).
