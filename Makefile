@@ -1,7 +1,7 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
 .PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six \
-	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage
+	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage anti-entropy
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -74,6 +74,10 @@ outage: ## a node away for ten minutes at full write load (RONDO_OUTAGE_SECONDS=
 
 idle-connections: ## 10,000 idle connections, what they cost, and that they keep nobody out
 	RONDO_IDLE_CONNECTIONS=10000 cargo test --release -p rondo-tests --test idle_connections -- --nocapture
+
+anti-entropy: ## what healing costs among a million keys of a KiB (RONDO_ANTI_ENTROPY_KEYS)
+	RONDO_ANTI_ENTROPY_KEYS=$${RONDO_ANTI_ENTROPY_KEYS:-1000000} cargo test --release -p rondo-tests \
+		--test anti_entropy the_cost -- --nocapture
 
 load-all: ## 20,000 real records into three nodes, one killed half-way (RONDO_DATA=file.jsonl.gz)
 	RONDO_LOAD_ALL=1 cargo test --release -p rondo-tests --test load -- --nocapture

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
+use rondo_antientropy::AntiEntropyOptions;
 use rondo_coordinator::CoordinatorOptions;
 use rondo_gossip::GossipOptions;
 use rondo_ring::{PartitionCount, ReplicationFactor};
@@ -84,6 +85,8 @@ pub struct Settings {
     pub coordinator: CoordinatorOptions,
     /// Who is alive.
     pub gossip: GossipOptions,
+    /// How replicas become equal.
+    pub anti_entropy: AntiEntropyOptions,
     /// Commit log, memtables and tables: section `storage`.
     #[serde(rename = "storage")]
     pub engine: EngineOptions,
@@ -115,6 +118,7 @@ impl Default for Settings {
             limits: HttpLimits::default(),
             coordinator: CoordinatorOptions::default(),
             gossip: GossipOptions::default(),
+            anti_entropy: AntiEntropyOptions::default(),
             engine: EngineOptions::default(),
             store: StoreOptions::default(),
         }
@@ -161,6 +165,7 @@ impl Settings {
         section(&mut misfits, "limits", self.limits.validate().map_err(|e| e.to_string()));
         section(&mut misfits, "coordinator", self.coordinator.validate().map_err(|e| e.to_string()));
         section(&mut misfits, "gossip", self.gossip.validate());
+        section(&mut misfits, "anti_entropy", self.anti_entropy.validate().map_err(|e| e.to_string()));
         section(&mut misfits, "storage", self.engine.validate().map_err(engine_option));
         section(&mut misfits, "disk", self.store.validate());
         misfits

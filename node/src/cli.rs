@@ -17,6 +17,7 @@ mod ls;
 mod object;
 mod output;
 mod problem;
+mod repair;
 mod serve;
 mod staleness;
 
@@ -47,6 +48,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Members(target) => on_one_thread(cluster::members(&target)),
         Command::Ring(args) => on_one_thread(cluster::ring(&args)),
         Command::Hints(target) => on_one_thread(hints::run(&target)),
+        Command::Repair(args) => on_one_thread(repair::run(&args)),
         Command::Get(args) => on_one_thread(object::get(&args)),
         Command::Put(args) => on_one_thread(object::put(&args)),
         Command::Del(args) => on_one_thread(object::del(&args)),

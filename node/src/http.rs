@@ -41,6 +41,7 @@ mod path;
 mod problem;
 pub(crate) mod process;
 mod query;
+mod repair;
 mod request_id;
 mod ring;
 mod seats;

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use crate::server::buckets::Buckets;
 use crate::server::disk::Reading;
 use crate::server::drive::Driver;
+use crate::server::exchange::{Exchange, RepairStatus};
 use crate::server::membership::Membership;
 use crate::server::staleness::{Estimator, Report};
 use crate::server::time::{Clock, SystemClock};
@@ -87,6 +88,8 @@ pub struct Shared {
     pub membership: Membership,
     /// Bucket properties.
     pub buckets: Arc<Buckets>,
+    /// Anti-entropy.
+    pub exchange: Arc<Exchange>,
     /// Set once, when the cluster is formed.
     pub tokens: OnceLock<Arc<ContextTokens>>,
     /// As `/readyz` says it.
@@ -172,6 +175,16 @@ impl Service {
     /// Whether any request may be sent here.
     pub fn readiness(&self) -> Readiness {
         self.shared.readiness.borrow().clone()
+    }
+
+    /// What anti-entropy has done and how this node stands with the others.
+    pub fn repair_status(&self) -> RepairStatus {
+        self.shared.exchange.status()
+    }
+
+    /// Begins an exchange with every node that shares keys with this one; who they are.
+    pub fn begin_repair(&self) -> Vec<NodeId> {
+        self.shared.exchange.begin_all()
     }
 
     /// What this node's disk holds of a key; `None` where it is slow to say.

@@ -407,6 +407,12 @@ impl Store {
         self.inner.scan(tokens, after, rows_max, bytes_max)
     }
 
+    /// The envelope in a row as it is published, whether or not this node's reads count: for anti-entropy, which only
+    /// merges. Leaves the recent values alone.
+    pub fn row(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.inner.published_row(row)
+    }
+
     /// A page of a bucket's keys in byte order, with the outline of each object: those of the partitions asked for,
     /// deleted and expired ones included. At most `rows_max`, and no more once they are `bytes_max` bytes or enough
     /// other keys have been passed over.
@@ -424,6 +430,11 @@ impl Store {
     /// some of them is their exclusive-or.
     pub fn leaves(&self, partition: PartitionId) -> Option<Vec<u64>> {
         self.inner.begun.get()?.trees.leaves(partition)
+    }
+
+    /// How many leaves each tree has, a power of two; `None` before [`begin`](Self::begin).
+    pub fn leaf_count(&self) -> Option<usize> {
+        Some(self.inner.begun.get()?.trees.leaf_count())
     }
 
     /// First and last token of a leaf, both inclusive.

@@ -240,7 +240,7 @@ fn buckets_are_answered_as_it_says() {
 fn the_rest_is_answered_as_it_says() {
     let cluster = cluster();
     let mut document = Document::of(&cluster);
-    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/cluster", "/v1/staleness"] {
+    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/cluster", "/v1/staleness", "/v1/repair"] {
         document.get(&cluster, path, path, 200);
         document.get(&cluster, path, &format!("{path}?colour=red"), 400);
     }
@@ -254,6 +254,11 @@ fn the_rest_is_answered_as_it_says() {
         let answer = document.get(&cluster, "/v1/staleness", "/v1/staleness", 200);
         holds(!answer.json()["estimates"].as_array().unwrap().is_empty(), || answer.text())
     });
+    const BEGIN: &str = "/v1/admin/repair";
+    let begin = |body: Value| request("POST", &cluster[0].url(BEGIN)).body(body.to_string()).send();
+    document.check("POST", BEGIN, begin(json!({})).expect(202));
+    document.check("POST", BEGIN, begin(json!({"node": "n1"})).expect(400));
+    document.check("POST", BEGIN, begin(json!({"x": "x".repeat(2_000)})).expect(413));
     const LOCAL: &str = "/v1/local/{bucket}/{key}";
     document.get(&cluster, LOCAL, "/v1/local/contract-l/k", 200);
     cluster[0].object("PUT", "contract-l", "k").w("all").header("Content-Type", "application/json").body("7").send();

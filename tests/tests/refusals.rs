@@ -78,7 +78,7 @@ fn no_wish_is_ignored() {
     named(node.object("GET", "b", "k").header("If-Match", "\"x\"").send(), "If-Match");
     named(node.get("/v1/kv/b/k?sibling=x"), "sibling");
     // Of later releases: said so.
-    for path in ["/v1/watch/b", "/v1/transfers", "/v1/repair"] {
+    for path in ["/v1/watch/b", "/v1/transfers", "/v1/admin/leave"] {
         is(node.get(path), 501, "not-in-this-release");
     }
     is(node.object("GET", "b", "k").send(), 404, "no-such-key");

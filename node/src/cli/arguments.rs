@@ -35,6 +35,8 @@ pub(super) enum Command {
     Ring(RingArgs),
     /// Writes that a node keeps for others which are away
     Hints(Target),
+    /// Whether the replicas agree, and what has been done about it
+    Repair(RepairArgs),
     /// Write a value to stdout as it is stored
     Get(GetArgs),
     /// Store a value from an argument, a file or stdin
@@ -83,6 +85,16 @@ pub(super) struct StatusArgs {
     /// Instead, whether the node asked takes requests; exit code 4 when it does not
     #[arg(long)]
     pub(super) ready: bool,
+}
+
+/// `rondo repair`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    pub(super) target: Target,
+    /// Have the node compare itself with all others now, instead of within the next seconds
+    #[arg(long)]
+    pub(super) now: bool,
 }
 
 /// `rondo server`. Each flag that is not one of the command line's own is a setting (docs/configuration.md).

@@ -78,7 +78,7 @@ fn named(request: &Request) -> Result<String, Problem> {
 }
 
 /// JSON; also what curl says of any `-d`, which nobody means.
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(sent) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let text = String::from_utf8_lossy(sent.as_bytes()).to_ascii_lowercase();
     match text.split(';').next().unwrap_or_default().trim() {

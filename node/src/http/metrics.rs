@@ -166,6 +166,19 @@ impl Metrics {
         shard
     }
 
+    /// How long requests on objects took so far: the upper bounds of the classes, and how many are in each; one class
+    /// more has no bound.
+    pub fn foreground(&self) -> (Vec<Duration>, Vec<u64>) {
+        let mut counts = vec![0; BOUNDS_US.len() + 1];
+        for shard in self.http.shards.lock().iter() {
+            for counters in &shard.operations[..=Operation::Post as usize] {
+                let classes = counters.by_latency.iter().map(|class| class.load(Ordering::Relaxed));
+                counts.iter_mut().zip(classes).for_each(|(count, class)| *count += class);
+            }
+        }
+        (BOUNDS_US.into_iter().map(Duration::from_micros).collect(), counts)
+    }
+
     pub(crate) fn http(&self) -> &Arc<HttpCounters> {
         &self.http
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -24,7 +24,7 @@ use crate::http::problem::{Kind, Problem};
 use crate::http::request_id::Ids;
 use crate::http::trace::TraceParent;
 use crate::http::{
-    batch, buckets, cluster, health, hints, listing, local, objects, openapi, path, ring, staleness, welcome,
+    batch, buckets, cluster, health, hints, listing, local, objects, openapi, path, repair, ring, staleness, welcome,
 };
 use crate::service::{Readiness, Service};
 
@@ -192,7 +192,7 @@ struct Route(&'static str, &'static str, MethodRouter<Arc<Surface>>);
 const READ: &str = "GET, HEAD";
 
 /// Everything but the objects. `openapi.json` describes each of them.
-fn routes() -> [Route; 14] {
+fn routes() -> [Route; 16] {
     let bucket = get(buckets::read).put(buckets::set).delete(buckets::reset);
     [
         Route("/", READ, get(welcome::page)),
@@ -206,6 +206,8 @@ fn routes() -> [Route; 14] {
         Route("/v1/ring", READ, get(ring::read)),
         Route("/v1/hints", READ, get(hints::read)),
         Route("/v1/staleness", READ, get(staleness::read)),
+        Route("/v1/repair", READ, get(repair::read)),
+        Route("/v1/admin/repair", "POST", post(repair::begin)),
         // An empty key is refused as one.
         Route("/v1/local/{bucket}", READ, get(local::read)),
         Route("/v1/local/{bucket}/", READ, get(local::read)),
@@ -228,7 +230,18 @@ fn router() -> Router<Arc<Surface>> {
 }
 
 /// Paths of later releases. A script gets to know that the path is right and the release is not.
-const LATER: [&str; 5] = ["/v1/watch/", "/v1/transfers", "/v1/repair", "/v1/admin/", "/ui/"];
+const LATER: [&str; 10] = [
+    "/v1/watch/",
+    "/v1/transfers",
+    "/v1/admin/leave",
+    "/v1/admin/drain",
+    "/v1/admin/remove",
+    "/v1/admin/replace",
+    "/v1/admin/weight",
+    "/v1/admin/zone",
+    "/v1/admin/backup",
+    "/ui/",
+];
 
 async fn nowhere(request: Request) -> Problem {
     let path: String = request.uri().path().chars().take(100).collect();
@@ -263,7 +276,7 @@ fn operation(method: &Method, path: &str) -> Operation {
         (true, &Method::POST) => Operation::Post,
         _ if path == batch::PATH => Operation::Batch,
         _ if path.starts_with("/v1/buckets") => Operation::Bucket,
-        _ if ["/v1/cluster", "/v1/ring", "/v1/staleness"].contains(&path) => Operation::Cluster,
+        _ if ["/v1/cluster", "/v1/ring", "/v1/staleness", "/v1/repair"].contains(&path) => Operation::Cluster,
         _ if path.starts_with("/v1/local/") => Operation::Local,
         _ if ["/livez", "/readyz", "/metrics"].contains(&path) => Operation::Probe,
         _ => Operation::Other,

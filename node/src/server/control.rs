@@ -1,5 +1,5 @@
-//! Both ends of the control lane: membership messages, the pages of a refill and questions about hints, told apart by
-//! their first byte.
+//! Both ends of the control lane: membership messages, the pages of a refill, questions about hints and those of
+//! anti-entropy, told apart by their first byte.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 
 use crate::peers::{self, Arrival, Cause, Control, Lane, PeerError, PeerHandler, Refused};
 use crate::server::drive::Driver;
+use crate::server::exchange::Exchange;
 use crate::server::membership::{Membership, Network, OnReply};
 use crate::server::stall::Pulse;
 use crate::server::{handoff, refill, replica};
@@ -27,9 +28,11 @@ const MEMBERSHIP: u8 = 1;
 const REFILL: u8 = 2;
 /// A question about hints, or its answer, follows.
 const HINTS: u8 = 8;
+/// A question of anti-entropy or its answer follows.
+const REPAIR: u8 = 3;
 /// How long a membership message may take.
 const CALL_LIMIT: Duration = Duration::from_secs(1);
-/// How long a page may take: the source may have to read it from disk.
+/// How long a page, or an answer of anti-entropy, may take: it may have to be read from disk.
 const PAGE_LIMIT: Duration = Duration::from_secs(10);
 
 fn framed(channel: u8, message: &[u8]) -> Bytes {
@@ -42,6 +45,8 @@ pub struct Handler {
     pub driver: Arc<Driver>,
     /// Membership messages go there.
     pub membership: Membership,
+    /// Answers the questions of anti-entropy.
+    pub exchange: Arc<Exchange>,
     /// Of the worker that reads the requests.
     pub pulse: Arc<Pulse>,
 }
@@ -62,12 +67,12 @@ impl PeerHandler for Handler {
         _from_addr: SocketAddr,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Bytes> + Send>> {
-        let (membership, store) = (self.membership.clone(), self.driver.store.clone());
-        Box::pin(async move { answer(membership, store, from, &body).await })
+        let (membership, store, exchange) = (self.membership.clone(), self.driver.store.clone(), self.exchange.clone());
+        Box::pin(async move { answer(membership, store, &exchange, from, &body).await })
     }
 }
 
-async fn answer(membership: Membership, store: Arc<Store>, from: NodeId, body: &Bytes) -> Bytes {
+async fn answer(membership: Membership, store: Arc<Store>, exchange: &Exchange, from: NodeId, body: &Bytes) -> Bytes {
     match body.first() {
         Some(&MEMBERSHIP) => {
             let answer = match Message::decode(&body[1..]) {
@@ -87,6 +92,7 @@ async fn answer(membership: Membership, store: Arc<Store>, from: NodeId, body: &
             let age = postcard::from_bytes(&body[1..]).ok().map(|asked| handoff::oldest(&store, asked));
             framed(HINTS, &age.map(|age| encode(&age)).unwrap_or_default())
         }
+        Some(&REPAIR) => framed(REPAIR, &exchange.answer(from, &body[1..]).await),
         _ => Bytes::new(),
     }
 }
@@ -154,6 +160,12 @@ impl PeerControl {
     pub async fn oldest_hint(&self, node: NodeId, asked: OldestHint) -> Option<OldestHintAge> {
         let answer = self.control.call_node(node, framed(HINTS, &encode(&asked)), CALL_LIMIT).await.ok()?;
         answer.strip_prefix(&[HINTS]).and_then(|age| postcard::from_bytes(age).ok())
+    }
+
+    /// The answer to a question of anti-entropy; `None` where there is none.
+    pub async fn repair(&self, node: NodeId, question: &[u8]) -> Option<Bytes> {
+        let answer = self.control.call_node(node, framed(REPAIR, question), PAGE_LIMIT).await.ok()?;
+        (answer.first() == Some(&REPAIR)).then(|| answer.slice(1..))
     }
 }
 

@@ -7,6 +7,8 @@ use rondo_storage::store::{Rebuild, Store};
 
 use crate::server::membership::Membership;
 
+/// A page that was read waits for the writes queued before it: a few milliseconds, at most hundreds of times a turn.
+const REBUILD_PAUSE: Duration = Duration::from_millis(2);
 /// How long the disk thread works on the Merkle trees before it looks at the rest of the house again.
 const REBUILD_TURN: Duration = Duration::from_millis(500);
 
@@ -21,12 +23,24 @@ pub(super) async fn keep_house(store: Arc<Store>, membership: Membership) {
         // A slow disk must not hold up the control thread.
         let looked = tokio::task::spawn_blocking(move || {
             store.tick();
-            let turn = Instant::now();
-            while turn.elapsed() < REBUILD_TURN && store.rebuild_digests() == Rebuild::Advanced {}
+            rebuild_digests(&store);
             store.status()
         });
         if let Ok(status) = looked.await {
             membership.disk(status.disk_used_bytes, status.disk_available_bytes);
+        }
+    }
+}
+
+/// A turn's worth. Under load there are always writes under way, and a page that waited for them until the next turn would
+/// be the only one of its second: a million keys would take a quarter of an hour.
+fn rebuild_digests(store: &Store) {
+    let turn = Instant::now();
+    while turn.elapsed() < REBUILD_TURN {
+        match store.rebuild_digests() {
+            Rebuild::Advanced => {}
+            Rebuild::Waiting => std::thread::sleep(REBUILD_PAUSE),
+            Rebuild::Finished => return,
         }
     }
 }

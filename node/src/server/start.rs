@@ -21,6 +21,7 @@ use crate::server::buckets::Buckets;
 use crate::server::control::{Handler, PeerControl, Refusal};
 use crate::server::disk::Disk;
 use crate::server::drive::Driver;
+use crate::server::exchange::{Exchange, Parts};
 use crate::server::files::{self, Files};
 use crate::server::handoff::{self, Delivering};
 use crate::server::join::Joining;
@@ -121,12 +122,22 @@ impl Node {
         };
         let membership = membership::start(beginning, peers.clone(), store.clone(), clock)?;
         let (ready, readiness) = watch::channel(Readiness::Waiting("starting".into()));
+        let registry = Arc::new(Metrics::new());
+        let exchange = Exchange::new(Parts {
+            options: settings.anti_entropy.clone(),
+            node: directory.node(),
+            store: store.clone(),
+            peers: peers.clone(),
+            membership: membership.clone(),
+            buckets: buckets.clone(),
+            clock,
+            metrics: registry.clone(),
+        });
         let (node, staleness) = (directory.node(), Estimator::new(network.clone()));
         let tokens = OnceLock::new();
-        let shared = Arc::new(Shared { node, clock, membership, buckets, tokens, readiness, staleness });
+        let shared = Arc::new(Shared { node, clock, membership, buckets, exchange, tokens, readiness, staleness });
         let drain = Drain { connections: watch::channel(false).0, listeners: watch::channel(false).0 };
         let draining = drain.connections.subscribe();
-        let registry = Arc::new(Metrics::new());
         metrics::register(&registry, &store, &network);
         let http = http::Shared::new(settings.limits.clone(), registry.clone());
         let open = Open::default();
@@ -177,6 +188,7 @@ impl Node {
             age_max: Duration::from_secs(settings.store.hint_age_s.into()),
         };
         tokio::spawn(handoff::deliver(delivering, network.clone()));
+        tokio::spawn(shared.exchange.clone().run());
         let joining = Joining { settings, clock, store: store.clone(), shared: shared.clone(), network, peers };
         let ready = Arc::new(ready);
         let joined = tokio::spawn(joining.run(ready.clone()));
@@ -272,7 +284,8 @@ fn worker(
             acks: Acknowledgements::start(),
         });
         let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
-        let handler = Arc::new(Handler { driver: driver.clone(), membership, pulse });
+        let exchange = shared.exchange.clone();
+        let handler = Arc::new(Handler { driver: driver.clone(), membership, exchange, pulse });
         Worker {
             peers: PeerServer::new(&network, handler),
             http: Http::new(Arc::new(Service::new(shared.clone(), driver)), http.clone()),

@@ -63,6 +63,18 @@ impl Inner {
         self.counted(key, found)
     }
 
+    /// Of a row that may have been named by a peer.
+    pub(super) fn published_row(&self, row: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        match self.engine.get(Keyspace::Objects, row) {
+            Ok(Some(envelope)) if Object::decode(&envelope).is_err() => {
+                self.counters.note_damage();
+                Err(StoreError::Damaged)
+            }
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.damaged_or(error)),
+        }
+    }
+
     fn counted(&self, key: &Key, found: Stored) -> Stored {
         match found {
             counted if self.begun.get().is_some() && self.trust.covers(key.token()) => counted,
