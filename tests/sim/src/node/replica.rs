@@ -56,10 +56,12 @@ impl World {
         (key, mut object, durability): (&Key, bytes::Bytes, Durability),
     ) {
         if self.mutant == Mutant::ForgetsWhatWasReplaced
-            && let Ok(mut decoded) = Object::decode(&object)
+            && let Ok(decoded) = Object::decode(&object)
         {
-            decoded.context = decoded.dots().collect::<CausalContext>();
-            object = decoded.encode();
+            let mut bare = Object::default();
+            bare.context = decoded.dots().collect::<CausalContext>();
+            bare.siblings = decoded.siblings;
+            object = bare.encode();
         }
         let (store, done) = self.store_and_done(node, Waits::Peer(from, call, life));
         if let Err(error) = store.merge(key, &object, durability, done) {
