@@ -71,8 +71,8 @@ impl Peer {
 }
 
 impl World {
-    /// Asks another node; `deadline` is on the asking node's clock.
-    pub(crate) fn call(&mut self, node: usize, to: NodeId, body: Body, by: Caller, deadline: Now) {
+    /// Asks another node; `deadline` is on the asking node's clock. The number of the call.
+    pub(crate) fn call(&mut self, node: usize, to: NodeId, body: Body, by: Caller, deadline: Now) -> u64 {
         let (call, began) = (self.serial(), self.clock(node));
         let process = self.nodes[node].running();
         process.calls.insert(call, Call { to, began, by });
@@ -95,6 +95,7 @@ impl World {
                 }
             }
         }
+        call
     }
 
     fn breaks(&mut self, node: usize, call: u64, after: Duration, error: ReplicaError) {
@@ -185,8 +186,8 @@ impl World {
                 };
                 self.tell_list(node, list, ListEvent::Page { stream, page });
             }
-            (Caller::Membership, Ok(Body::Gossiped(message))) => self.gossip_replied(node, to, *message),
-            (Caller::Membership, _) => {}
+            (Caller::Membership, Ok(Body::Gossiped(message))) => self.gossip_replied(node, to, call, Some(*message)),
+            (Caller::Membership, _) => self.gossip_replied(node, to, call, None),
             (Caller::Refill, Ok(Body::Paged(page))) => self.refill_was_answered(node, page.map(|page| *page)),
             (Caller::Refill, _) => self.refill_was_answered(node, None),
             (Caller::Machine(_), Ok(_)) => unreachable!("a replica answers as a replica"),

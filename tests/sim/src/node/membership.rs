@@ -73,9 +73,10 @@ impl World {
         }
     }
 
-    pub(crate) fn gossip_replied(&mut self, node: usize, _from: NodeId, message: Message) {
+    /// `None`: there is no answer, and time tells.
+    pub(crate) fn gossip_replied(&mut self, node: usize, _from: NodeId, _call: u64, message: Option<Message>) {
         let now = self.clock(node);
-        if let Message::Heartbeat { info, .. } = message {
+        if let Some(Message::Heartbeat { info, .. }) = message {
             self.nodes[node].running().membership.members.heard(info, now);
         }
     }
