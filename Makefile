@@ -1,7 +1,8 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
 .PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six \
-	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage anti-entropy
+	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage \
+	anti-entropy sim sim-long
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -71,6 +72,12 @@ kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and clus
 
 outage: ## a node away for ten minutes at full write load (RONDO_OUTAGE_SECONDS=600; 5 in `make test`)
 	RONDO_OUTAGE_SECONDS=$${RONDO_OUTAGE_SECONDS:-600} cargo test --release -p rondo-tests --test handoff outage -- --nocapture
+
+sim: ## one simulated run, readable (SEED=7)
+	@cargo run --quiet -p rondo-sim -- $(or $(SEED),0)
+
+sim-long: ## thousands of simulated runs (SEEDS=5000 FROM=0)
+	cargo run --release --quiet -p rondo-sim -- $(or $(FROM),0)..$(or $(SEEDS),5000)
 
 idle-connections: ## 10,000 idle connections, what they cost, and that they keep nobody out
 	RONDO_IDLE_CONNECTIONS=10000 cargo test --release -p rondo-tests --test idle_connections -- --nocapture

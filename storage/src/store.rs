@@ -233,6 +233,21 @@ impl Store {
         store
     }
 
+    /// The same over an engine that may lack writes of these partitions, in order: their reads count after a refill.
+    pub fn over_distrusting(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn WallClock>,
+        actor: ActorId,
+        partitions: PartitionCount,
+        distrusted: &[PartitionId],
+    ) -> Self {
+        let store = Self::over(engine, clock, actor, partitions);
+        if !distrusted.is_empty() {
+            store.inner.trust.set(Distrust::Partitions { of: partitions, list: distrusted.to_vec() });
+        }
+        store
+    }
+
     fn new(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn WallClock>,

@@ -38,7 +38,7 @@ impl Files {
             Kind::Document => path.ends_with(".md"),
             Kind::Manifest => path.ends_with("/Cargo.toml"),
             Kind::Rust => path.ends_with(".rs"),
-            Kind::Source => path.ends_with(".rs") && path.split('/').nth(1) == Some("src"),
+            Kind::Source => path.ends_with(".rs") && path.split('/').any(|part| part == "src"),
             Kind::AnyText => !path.ends_with(".lock") && !path.contains("/fixtures/"),
         };
         self.0.iter().map(|(path, text)| (path.as_str(), text.as_str())).filter(move |(path, _)| wanted(path))
