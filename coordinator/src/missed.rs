@@ -58,8 +58,9 @@ impl Write {
 
     /// Sends the write to those that were found for owners known to be down, and looks again after a while.
     pub(crate) fn send_to_stand_ins(&mut self, now: Now, actions: &mut Actions) {
+        let this = self.plan.this;
         let asked: SmallVec<[(NodeId, NodeId); 2]> = self.stand_ins.asked().iter().copied().collect();
-        for (to, owner) in asked.into_iter().filter(|&(to, _)| to != self.plan.this) {
+        for (to, owner) in asked.into_iter().filter(|&(to, _)| to != this) {
             self.send_hint(to, owner, now, actions);
         }
         if !self.answered {

@@ -300,7 +300,9 @@ mod tests {
         let said = [against(2, FIRST, &[3], false), against(2, FIRST, &[1, 4], true), alive];
         let heard = |order: [usize; 3]| {
             let mut table = members();
-            order.into_iter().for_each(|i| drop(table.take(said[i].clone())));
+            for i in order {
+                table.take(said[i].clone());
+            }
             let member = table.get(NodeId(2)).unwrap().clone();
             (table.summary.total(), member.accusers, member.down)
         };

@@ -7,7 +7,7 @@ use rondo_coordinator::put::WriteRequest;
 use rondo_coordinator::{Bucket, Failure, ListAnswer, ListRequest, Now, ReadAnswer, Trace, WriteAnswer};
 use rondo_ring::{NodeId, View};
 use rondo_storage::Key;
-use rondo_storage::store::{Hinted, Stored, WallClock};
+use rondo_storage::store::{HintCount, Hinted, Stored, WallClock};
 use rondo_storage::versions::ContextTokens;
 use tokio::sync::{oneshot, watch};
 
@@ -203,6 +203,11 @@ impl Service {
         let (tell, told) = oneshot::channel();
         self.driver.disk.submit(Reading::hinted(key, move |read| drop(tell.send(read))));
         told.await.ok()?.ok()
+    }
+
+    /// What this node keeps for others.
+    pub fn hints(&self) -> Vec<(NodeId, HintCount)> {
+        self.driver.store.hint_counts()
     }
 
     /// Makes and checks contexts; `None` until the cluster is formed.

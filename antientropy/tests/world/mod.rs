@@ -123,7 +123,9 @@ impl World {
     /// A write that reaches the owners given, the first of which coordinates it.
     pub(crate) fn put(&self, owners: &[usize], key: &Key, value: Option<&[u8]>) {
         let object = self.write(owners[0], key, value);
-        owners[1..].iter().for_each(|&at| drop(self.merge(at, key.row().clone(), &object)));
+        for &at in &owners[1..] {
+            self.merge(at, key.row().clone(), &object);
+        }
     }
 
     fn merge(&self, at: usize, row: Bytes, object: &Bytes) -> Option<bool> {

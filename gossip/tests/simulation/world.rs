@@ -14,11 +14,11 @@ const TICK: Duration = Duration::from_millis(50);
 const DELAY_MS: usize = 10;
 const LATE_MS: usize = 150;
 
-pub fn ms(ms: u64) -> Duration {
+pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub fn secs(secs: u64) -> Duration {
+pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
@@ -36,7 +36,7 @@ enum State {
     PausedUntil(Duration),
 }
 
-pub struct Node {
+pub(crate) struct Node {
     pub gossip: Gossip,
     state: State,
     /// Where it listens in this life.
@@ -52,7 +52,7 @@ pub struct Node {
     starts: u64,
 }
 
-pub struct World {
+pub(crate) struct World {
     pub now: Duration,
     pub nodes: Vec<Node>,
     pub random: Random,
@@ -72,7 +72,7 @@ pub struct World {
     addresses: BTreeMap<String, usize>,
 }
 
-pub fn id(node: usize) -> NodeId {
+pub(crate) fn id(node: usize) -> NodeId {
     // Spread over the whole range, as real ids are.
     let mut random = Random::new(node as u64 + 1);
     NodeId(u128::from(random.number()) << 64 | u128::from(random.number()))
@@ -80,7 +80,7 @@ pub fn id(node: usize) -> NodeId {
 
 impl World {
     /// A formed cluster whose nodes all know each other, in so many zones.
-    pub fn new(seed: u64, nodes: usize, zones: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize, zones: usize) -> Self {
         let mut world = Self::empty(seed);
         let infos: Vec<_> = (0..nodes).map(|node| world.info(node, 1, &format!("z{}", node % zones))).collect();
         // As they know each other once all have begun to serve.
@@ -92,7 +92,7 @@ impl World {
         world
     }
 
-    pub fn empty(seed: u64) -> Self {
+    pub(crate) fn empty(seed: u64) -> Self {
         Self {
             now: secs(1),
             nodes: Vec::new(),
@@ -149,23 +149,23 @@ impl World {
     }
 
     /// A node that knows nothing but an address; serves at once.
-    pub fn join(&mut self, through: usize) -> usize {
+    pub(crate) fn join(&mut self, through: usize) -> usize {
         let (node, seed) = (self.nodes.len(), self.nodes[through].address.clone());
         self.boot(node, Vec::new(), vec![seed], "z0".into());
         self.nodes[node].gossip.begin(1, 1);
         node
     }
 
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].state = State::Killed;
     }
 
-    pub fn pause(&mut self, node: usize, duration: Duration) {
+    pub(crate) fn pause(&mut self, node: usize, duration: Duration) {
         self.nodes[node].state = State::PausedUntil(self.now + duration);
     }
 
     /// Starts a killed node with what it had persisted; at another address if it moves. It serves when told to.
-    pub fn restart(&mut self, node: usize, moved: bool, seeds: Option<Vec<String>>) {
+    pub(crate) fn restart(&mut self, node: usize, moved: bool, seeds: Option<Vec<String>>) {
         let known = self.nodes[node].gossip.members().infos();
         let (seeds, zone) = (seeds.unwrap_or(self.nodes[node].seeds.clone()), self.nodes[node].zone.clone());
         self.nodes[node].life += 1;
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// The node's directory is replaced by a copy from its first life.
-    pub fn forget_lives(&mut self, node: usize) {
+    pub(crate) fn forget_lives(&mut self, node: usize) {
         self.nodes[node].life = 0;
         let (seeds, zone) = (self.nodes[node].seeds.clone(), self.nodes[node].zone.clone());
         let this = self.info(node, 1, &zone);
@@ -187,21 +187,21 @@ impl World {
             Gossip::new(this, known, Registry::default(), seeds, self.options.clone(), self.now, 1);
     }
 
-    pub fn serve(&mut self, node: usize) {
+    pub(crate) fn serve(&mut self, node: usize) {
         let life = self.nodes[node].life;
         self.nodes[node].gossip.begin(life, life);
     }
 
-    pub fn address(&self, node: usize) -> String {
+    pub(crate) fn address(&self, node: usize) -> String {
         self.nodes[node].address.clone()
     }
 
     /// The node's clock stands still while everything else goes on.
-    pub fn freeze_clock(&mut self, node: usize) {
+    pub(crate) fn freeze_clock(&mut self, node: usize) {
         self.nodes[node].frozen = Some(self.local(node));
     }
 
-    pub fn thaw_clock(&mut self, node: usize, ahead: Duration) {
+    pub(crate) fn thaw_clock(&mut self, node: usize, ahead: Duration) {
         self.nodes[node].frozen = None;
         self.nodes[node].ahead += ahead;
     }
@@ -210,7 +210,7 @@ impl World {
         self.nodes[node].frozen.unwrap_or(self.now + self.nodes[node].ahead)
     }
 
-    pub fn liveness(&self, by: usize, of: usize) -> Liveness {
+    pub(crate) fn liveness(&self, by: usize, of: usize) -> Liveness {
         self.nodes[by].gossip.liveness(id(of), self.local(by))
     }
 
@@ -293,7 +293,7 @@ impl World {
     }
 
     /// Sets a bucket at a node.
-    pub fn set(&mut self, node: usize, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, node: usize, name: &str, value: &str) {
         let gossip = &mut self.nodes[node].gossip;
         let mut registry = gossip.registry().clone();
         registry.set(name, Some(value.into()), id(node), 1).unwrap();
@@ -301,12 +301,12 @@ impl World {
         self.carry_out(node);
     }
 
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         self.watch(duration, |_, _| {});
     }
 
     /// Runs on, and looks at every node after each of its events.
-    pub fn watch(&mut self, duration: Duration, mut look: impl FnMut(&Self, usize)) {
+    pub(crate) fn watch(&mut self, duration: Duration, mut look: impl FnMut(&Self, usize)) {
         let end = self.now + duration;
         while self.queue.peek().is_some_and(|Reverse((at, _))| *at <= end) {
             if let Some(node) = self.step() {
@@ -317,7 +317,7 @@ impl World {
     }
 
     /// Runs on until something holds; how long that took, `None` where it did not within the limit.
-    pub fn until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> Option<Duration> {
+    pub(crate) fn until(&mut self, limit: Duration, mut holds: impl FnMut(&Self) -> bool) -> Option<Duration> {
         let begin = self.now;
         while self.now < begin + limit {
             if holds(self) {
@@ -328,23 +328,23 @@ impl World {
         None
     }
 
-    pub fn running(&self) -> Vec<usize> {
+    pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|&node| self.nodes[node].state == State::Running).collect()
     }
 
     /// Everyone that runs believes this of a node.
-    pub fn all_believe(&self, of: usize, liveness: Liveness) -> bool {
+    pub(crate) fn all_believe(&self, of: usize, liveness: Liveness) -> bool {
         self.running().into_iter().filter(|&by| by != of).all(|by| self.liveness(by, of) == liveness)
     }
 
-    pub fn all_up(&self) -> bool {
+    pub(crate) fn all_up(&self) -> bool {
         let running = self.running();
         running.iter().all(|&of| self.all_believe(of, Liveness::Up))
     }
 }
 
 /// The value that `percent` of the values do not exceed.
-pub fn percentile(values: &mut [Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(values: &mut [Duration], percent: usize) -> Duration {
     values.sort();
     let rank = (values.len() * percent).div_ceil(100).max(1) - 1;
     values[rank]

@@ -45,7 +45,7 @@ pub(crate) async fn read(State(surface): State<Arc<Surface>>, request: Request) 
         bytes: kept.bytes,
         oldest_seconds: now_us.saturating_sub(kept.oldest_us) / 1_000_000,
     };
-    let kept = service.store().hint_counts().into_iter().filter(|(_, kept)| kept.count > 0);
+    let kept = service.hints().into_iter().filter(|(_, kept)| kept.count > 0);
     let targets: Vec<Target> = kept.map(target).collect();
     let add = |sum: Total, target: &Target| Total { count: sum.count + target.count, bytes: sum.bytes + target.bytes };
     let total = targets.iter().fold(Total::default(), add);

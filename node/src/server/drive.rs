@@ -14,7 +14,7 @@ use rondo_coordinator::{
 };
 use rondo_ring::{NodeId, View};
 use rondo_storage::store::{Hinted, Merged, Store, StoreDone, StoreError};
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 use crate::peers::Recent;
 use crate::server::disk::{Disk, Merging, Reading, Updating};
