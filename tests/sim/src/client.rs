@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rondo_coordinator::{ListRequest, Origin, QuorumChoice, ReadRequest, WriteRequest};
+use rondo_coordinator::{ListRequest, Origin, QuorumChoice, QuorumKind, ReadRequest, WriteRequest};
 use rondo_storage::Key;
 use rondo_storage::engine::Durability;
 use rondo_storage::store::{BlindPut, Change, Condition, Ttl, WallClock};
@@ -72,6 +72,10 @@ impl World {
         }
     }
 
+    fn quorum_kind(&mut self) -> QuorumKind {
+        if self.random.chance(self.setup.sloppy) { QuorumKind::Sloppy } else { QuorumKind::Strict }
+    }
+
     fn open_op(&mut self, client: usize, node: usize, asked: Asked, timeout: Duration) -> u64 {
         let id = self.serial();
         self.trace.event(self.now, node, "asked", id, || format!("client {client}: {}", shown(&asked)));
@@ -101,7 +105,8 @@ impl World {
         let write_id = NonZeroU64::new(self.random.bits() | 1).expect("odd");
         let deadline = self.clock(node) + timeout;
         let n = self.setup.replication();
-        let request = WriteRequest { key, change, n, w, deadline, origin: Origin::Client { write_id } };
+        let (quorum, origin) = (self.quorum_kind(), Origin::Client { write_id });
+        let request = WriteRequest { key, change, n, w, quorum, deadline, origin };
         self.begin_write(node, request, AnswerTo::Client(op));
     }
 
@@ -138,7 +143,8 @@ impl World {
             AskedRead { key: key.clone(), r: required, n: self.setup.n, at_least: at_least.clone(), must_cover };
         let op = self.open_op(client, node, Asked::Read(asked), timeout);
         let deadline = self.clock(node) + timeout;
-        let request = ReadRequest { key, n: self.setup.replication(), r, at_least, deadline };
+        let quorum = self.quorum_kind();
+        let request = ReadRequest { key, n: self.setup.replication(), r, quorum, at_least, deadline };
         self.begin_read(node, request, AnswerTo::Client(op));
     }
 
@@ -205,7 +211,12 @@ impl World {
         let (key, context) = match (&op.asked, answer) {
             (Asked::Write(asked), Answer::Write(Ok(written))) => {
                 let (dot, began, at) = (written.dot, op.began, self.now);
-                let acknowledged = Acknowledged { asked: asked.clone(), dot, began, at };
+                // Where only owners counted it is as good as strict: the answer says so.
+                let asked_as = AskedWrite { sloppy: written.sloppy, ..asked.clone() };
+                if written.sloppy {
+                    self.history.count("sloppy acknowledgements");
+                }
+                let acknowledged = Acknowledged { asked: asked_as, dot, began, at };
                 self.history.key(&asked.key).acknowledged.push(acknowledged);
                 (&asked.key, written.context.clone())
             }

@@ -205,7 +205,7 @@ impl History {
     /// each refilled before the next, only what a single owner had acknowledged.
     #[must_use]
     pub fn may_be_lost(&self, asked: &AskedWrite) -> bool {
-        (asked.w == 1 && self.losses > 0) || (!asked.durable && self.power_losses + self.losses > 0)
+        ((asked.w == 1 || asked.sloppy) && self.losses > 0) || (!asked.durable && self.power_losses + self.losses > 0)
     }
 }
 

@@ -6,6 +6,7 @@ pub mod contexts;
 pub mod convergence;
 pub mod dots;
 pub mod false_siblings;
+pub mod hints;
 pub mod listings;
 pub mod phantoms;
 pub mod read_your_writes;
@@ -23,8 +24,10 @@ pub fn on_answer(history: &mut History, op: &Op, answer: &Answer, at: At) {
         (Asked::Write(asked), Answer::Write(Err(failure))) => phantoms::on_failed_write(history, asked, failure),
         (Asked::Read(asked), Answer::Read(Ok(read))) => {
             contexts::on_read(history, asked, &read.object, at);
-            read_your_writes::on_read(history, asked, &read.object, at);
-            resurrection::on_read(history, asked, &read.object, at);
+            if !read.sloppy {
+                read_your_writes::on_read(history, asked, &read.object, at);
+                resurrection::on_read(history, asked, &read.object, at);
+            }
             on_object(history, &asked.key, &read.object, at);
         }
         (Asked::List(asked), Answer::List(Ok(list))) => listings::on_list(history, asked, list, at),

@@ -28,6 +28,8 @@ pub enum Mutant {
     DeniesWrites,
     /// What was lost is never refilled, nor repaired.
     NeverHeals,
+    /// Hints are never delivered.
+    KeepsHints,
     /// A listing leaves out the last key of a page.
     ListsTooLittle,
 }

@@ -2,6 +2,8 @@
 
 pub mod calls;
 pub mod disk;
+pub mod exchange;
+pub mod handoff;
 pub mod house;
 pub mod listing;
 pub mod membership;
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rondo_antientropy::Handoff;
 use rondo_coordinator::{Event as Told, HedgeBudget, Now};
 use rondo_ring::{NodeId, PartitionId, View};
 use rondo_storage::engine::MemoryEngine;
@@ -25,6 +28,7 @@ use crate::random::Random;
 use crate::setup::Setup;
 use calls::{Call, Peer};
 use disk::Completions;
+use exchange::Exchanges;
 use listing::RunningList;
 use membership::Membership;
 use refill::RunningRefill;
@@ -79,6 +83,12 @@ pub struct Process {
     pub hedges: HedgeBudget,
     /// While partitions are refilled.
     pub refill: Option<RunningRefill>,
+    /// Comparing with the others.
+    pub exchanges: Exchanges,
+    /// Delivery of hints.
+    pub handoff: Handoff,
+    /// Hints on their way, by call: whose, and of what.
+    pub delivering: BTreeMap<u64, (NodeId, bytes::Bytes)>,
     /// What machines are told once the event in hand is dealt with.
     pub inbox: VecDeque<(u64, Told)>,
     /// What the disk has finished and nobody was told yet.

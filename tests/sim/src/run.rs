@@ -2,22 +2,18 @@
 
 use std::time::Duration;
 
-use rondo_coordinator::{QuorumChoice, ReadRequest};
 use rondo_storage::store::Store;
 use rondo_storage::versions::Object;
 
-use crate::history::{Asked, AskedRead, At, Op, Violation};
-use crate::invariants::{acknowledged, answers, convergence, on_object, resurrection};
+use crate::history::{At, Violation};
+use crate::invariants::{acknowledged, answers, convergence, hints, on_object, resurrection};
 use crate::mutant::Mutant;
-use crate::node::requests::AnswerTo;
 use crate::setup::Setup;
-use crate::troubles::{HEALS_AT, QUIET_AT};
+use crate::troubles::HEALS_AT;
 use crate::world::World;
 
 /// How long a run takes, in its own time.
 pub const ENDS_AT: At = Duration::from_secs(60);
-/// When every key is read from all of its owners.
-const READS_ALL_AT: At = Duration::from_secs(55);
 
 /// What came of a seed.
 #[derive(Debug)]
@@ -50,9 +46,6 @@ pub fn run_of(setup: Setup, mutant: Mutant, readable: bool) -> Report {
     let mut world = World::new(setup, mutant, readable);
     world.run_until(HEALS_AT);
     world.heal();
-    world.run_until(QUIET_AT);
-    world.run_until(READS_ALL_AT);
-    world.read_all();
     world.run_until(ENDS_AT);
     world.judge();
     let World { history, trace, setup, .. } = world;
@@ -68,34 +61,20 @@ pub fn run_of(setup: Setup, mutant: Mutant, readable: bool) -> Report {
 }
 
 impl World {
-    /// As somebody would who wants every replica repaired.
-    fn read_all(&mut self) {
-        let n = self.setup.replication();
-        for key in self.setup.keys.clone() {
-            let node = self.index_of(self.layout.preference_list(self.layout.partition_of(key.token()))[0]);
-            let (id, timeout) = (self.serial(), Duration::from_secs(3));
-            let asked = AskedRead { key: key.clone(), r: n.get(), n: n.get(), at_least: None, must_cover: Vec::new() };
-            let op = Op {
-                node,
-                asked: Asked::Read(asked),
-                began: self.now,
-                deadline: self.now + timeout,
-                stopped_until: None,
-                ended: None,
-                answers: 0,
-                orphaned: false,
-            };
-            self.history.ops.insert(id, op);
-            let deadline = self.clock(node) + timeout;
-            let request = ReadRequest { key, n, r: QuorumChoice::All, at_least: None, deadline };
-            self.begin_read(node, request, AnswerTo::Client(id));
-            self.settle(node);
-        }
+    fn kept_hints(&self) -> Vec<(usize, rondo_ring::NodeId, u64)> {
+        let running = self.nodes.iter().enumerate().filter_map(|(node, n)| Some((node, n.process.as_ref()?)));
+        let of = |(node, process): (usize, &crate::node::Process)| {
+            let counts = process.store.hint_counts().into_iter().filter(|(_, kept)| kept.count > 0);
+            counts.map(|(target, kept)| (node, target, kept.count)).collect::<Vec<_>>()
+        };
+        running.flat_map(of).collect()
     }
 
     fn judge(&mut self) {
         let now = self.now;
         answers::in_the_end(&mut self.history, now);
+        let kept = self.kept_hints();
+        hints::in_the_end(&mut self.history, &kept, now);
         for key in self.setup.keys.clone() {
             let owners = self.layout.preference_list(self.layout.partition_of(key.token()));
             let owners = &owners[..owners.len().min(usize::from(self.setup.n))];

@@ -35,6 +35,8 @@ pub struct Setup {
     pub writes: u64,
     /// Of a thousand writes so many are deletes.
     pub deletes: u64,
+    /// Of a thousand reads and writes so many take stand-ins for owners.
+    pub sloppy: u64,
     /// What goes wrong.
     pub plan: Plan,
 }
@@ -64,6 +66,7 @@ impl Setup {
             think: random.duration(Duration::from_millis(10), Duration::from_millis(250)),
             writes: 250 + random.below(600),
             deletes: random.below(300),
+            sloppy: [0, 0, 200, 600][random.index(4)],
             plan: Plan::draw(&mut random, nodes),
         }
     }

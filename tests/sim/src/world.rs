@@ -79,6 +79,15 @@ pub enum Happens {
     House,
     /// The refill wanted to be woken.
     Refill,
+    /// Anti-entropy looks whether it is time for a round.
+    Exchange,
+    /// A round has waited for so long as it wanted.
+    Waited {
+        /// With whom.
+        peer: NodeId,
+    },
+    /// The delivery of hints looks round.
+    Handoff,
     /// The disk has done what it was given.
     Disk,
     /// A page for a listing has been read here.
@@ -231,6 +240,9 @@ impl World {
             Happens::Tick => self.membership_ticks(node),
             Happens::House => self.keep_house(node),
             Happens::Refill => self.refill_goes_on(node),
+            Happens::Exchange => self.begin_due_rounds(node),
+            Happens::Waited { peer } => self.round_has_waited(node, peer),
+            Happens::Handoff => self.look_at_hints(node),
             Happens::Disk => self.disk_is_done(node),
             Happens::Page { list, stream } => self.page_was_read(node, list, stream),
         }

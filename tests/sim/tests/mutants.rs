@@ -78,3 +78,8 @@ fn replicas_that_are_never_repaired_stay_different() {
 fn a_page_without_its_last_key_makes_a_listing_incomplete() {
     is_found(Mutant::ListsTooLittle, "a listing is complete");
 }
+
+#[test]
+fn hints_that_are_never_delivered_are_left_over() {
+    is_found(Mutant::KeepsHints, "hints are drained");
+}

@@ -12,13 +12,17 @@ use rondo_sim::{Mutant, run};
 const SEEDS: u64 = 300;
 
 /// What has to happen often in so many runs, or they prove nothing.
-const HAPPENS: [&str; 20] = [
+const HAPPENS: [&str; 25] = [
     "clock jumps",
     "crashes",
     "damaged rows",
+    "exchanges that found differences",
     "failed commits",
     "forwards",
     "hedges",
+    "hints kept",
+    "hints sent",
+    "keys mended by exchanges",
     "listings",
     "lost disks",
     "members called down",
@@ -31,6 +35,7 @@ const HAPPENS: [&str; 20] = [
     "reads with a context",
     "repairs",
     "siblings shown",
+    "sloppy acknowledgements",
     "writes failed",
     "writes that are nowhere",
 ];

@@ -39,6 +39,10 @@ pub enum Caller {
     Membership,
     /// The refill.
     Refill,
+    /// An exchange.
+    Exchange,
+    /// The delivery of a hint.
+    Handoff,
 }
 
 /// What a process knows of another node.
@@ -139,9 +143,11 @@ impl World {
             Body::Replica(request) => self.serve_replica(to, from, (call, life), *request),
             Body::Gossip(message) => self.serve_gossip(to, from, (call, life), *message),
             Body::Page(request) => self.serve_page(to, from, (call, life), &request),
-            Body::Replied(_) | Body::Gossiped(_) | Body::Paged(_) if self.nodes[to].life() != Some(life) => {}
+            Body::Question(question) => self.serve_question(to, from, (call, life), *question),
+            Body::Replied(_) | Body::Gossiped(_) | Body::Paged(_) | Body::Answer(_)
+                if self.nodes[to].life() != Some(life) => {}
             Body::Replied(reply) => self.call_ended(to, call, Ok(Body::Replied(reply))),
-            body @ (Body::Gossiped(_) | Body::Paged(_)) => self.call_ended(to, call, Ok(body)),
+            body @ (Body::Gossiped(_) | Body::Paged(_) | Body::Answer(_)) => self.call_ended(to, call, Ok(body)),
         }
     }
 
@@ -190,6 +196,13 @@ impl World {
             (Caller::Membership, _) => self.gossip_replied(node, to, call, None),
             (Caller::Refill, Ok(Body::Paged(page))) => self.refill_was_answered(node, page.map(|page| *page)),
             (Caller::Refill, _) => self.refill_was_answered(node, None),
+            (Caller::Exchange, Ok(Body::Answer(answer))) => self.round_was_answered(node, to, Some(*answer)),
+            (Caller::Exchange, _) => self.round_was_answered(node, to, None),
+            (Caller::Handoff, Ok(Body::Replied(reply))) => self.parcel_arrived(node, call, &Ok(*reply)),
+            (Caller::Handoff, result) => {
+                let error = result.err().unwrap_or(ReplicaError::Lost);
+                self.parcel_arrived(node, call, &Err(error));
+            }
             (Caller::Machine(_), Ok(_)) => unreachable!("a replica answers as a replica"),
         }
     }

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
+use rondo_antientropy::handoff::Sent;
 use rondo_coordinator::{Event as Told, ReplicaReply};
+use rondo_ring::NodeId;
 use rondo_storage::engine::{Engine, EngineError, Keyspace, MemoryEngine};
 
 use super::packet::Body;
@@ -16,7 +19,7 @@ use crate::world::{Happens, World};
 pub type Completions = Arc<Mutex<Vec<(Waits, Result<(), EngineError>)>>>;
 
 /// Who waits for a commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Waits {
     /// A write that is coordinated here.
     Durable(u64),
@@ -26,6 +29,14 @@ pub enum Waits {
     Peer(usize, u64, u64),
     /// One row of a refill.
     Refill,
+    /// A write that is kept for an owner which could not be reached.
+    Hinted(u64),
+    /// One row of those that an exchange brought.
+    Exchange(u64),
+    /// A hint for a node whose keys this one owns by now: whose, and of what.
+    Handed(NodeId, Bytes),
+    /// A hint for this node is removed.
+    Forgotten(NodeId),
 }
 
 impl World {
@@ -79,6 +90,12 @@ impl World {
                 self.reply(node, to, (call, life), Body::Replied(Box::new(reply)));
             }
             Waits::Refill => self.refill_merged_one(node, result.is_ok()),
+            Waits::Hinted(machine) => self.tell(node, machine, Told::Hinted(result.map_err(Into::into))),
+            Waits::Exchange(number) => self.exchange_merged_one(node, number, result.is_ok()),
+            Waits::Handed(target, row) => {
+                self.handed(node, target, &row, if result.is_ok() { Sent::Taken } else { Sent::Failed });
+            }
+            Waits::Forgotten(target) => self.hint_forgotten(node, target),
         }
     }
 }

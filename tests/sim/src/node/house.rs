@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rondo_antientropy::Handoff;
 use rondo_coordinator::HedgeBudget;
 use rondo_ring::{Liveness, View};
 use rondo_storage::engine::memory::CrashLoss;
@@ -12,6 +13,7 @@ use rondo_storage::versions::ActorId;
 
 use super::Process;
 use super::disk::copy;
+use super::exchange::Exchanges;
 use super::membership::Membership;
 use crate::mutant::Mutant;
 use crate::world::{Event, Happens, World};
@@ -31,7 +33,8 @@ impl World {
         let store = self.open_store(node);
         let clock_began = self.random.duration(Duration::ZERO, Duration::from_secs(1_000));
         let all = (0..self.nodes.len()).map(|other| self.info(other, self.nodes[other].lives)).collect();
-        let membership = Membership::new(self.info(node, start), all, clock_began);
+        let seed = self.random.bits();
+        let membership = Membership::new(self.info(node, start), all, clock_began, seed);
         let view = View::new(self.nodes[node].id, self.layout.clone(), |_| Liveness::Suspect);
         self.nodes[node].process = Some(Process {
             life: start,
@@ -46,6 +49,9 @@ impl World {
             peers: BTreeMap::new(),
             hedges: HedgeBudget::default(),
             refill: None,
+            exchanges: Exchanges::new(self.nodes[node].id),
+            handoff: Handoff::default(),
+            delivering: BTreeMap::new(),
             inbox: VecDeque::new(),
             done: Arc::default(),
             committing: 0,
@@ -54,6 +60,8 @@ impl World {
         self.trace.event(self.now, node, "starts", start, String::new);
         let turn = self.random.duration(Duration::ZERO, HOUSE);
         self.at_node(self.now, node, Happens::Tick);
+        self.at_node(self.now, node, Happens::Exchange);
+        self.at_node(self.now, node, Happens::Handoff);
         self.at_node(self.now + turn, node, Happens::House);
     }
 

@@ -1,6 +1,6 @@
 //! What travels between nodes: a call, or the reply to one.
 
-use rondo_antientropy::{Page, PageRequest};
+use rondo_antientropy::{Answer, Page, PageRequest, Question};
 use rondo_coordinator::{ReplicaReply, ReplicaRequest};
 use rondo_gossip::Message;
 
@@ -30,4 +30,8 @@ pub enum Body {
     Page(PageRequest),
     /// The answer; `None`: there is none.
     Paged(Option<Box<Page>>),
+    /// An exchange asks.
+    Question(Box<Question>),
+    /// The answer.
+    Answer(Box<Answer>),
 }

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// Most bytes of a page of a listing.
 const PAGE_BYTES_MAX: usize = 512 << 10;
+/// Writes in the queue above which a delivered hint is refused (`node/src/server/replica.rs`).
+const BACKLOG_MAX: usize = 512;
 
 impl World {
     pub(crate) fn serve_replica(
@@ -26,6 +28,26 @@ impl World {
         match request {
             ReplicaRequest::Merge { key, object, durability } => {
                 self.serve_merge(node, from, (call, life), (&key, object, durability));
+            }
+            ReplicaRequest::Hint { target, key, object, durability } => {
+                let (store, done) = self.store_and_done(node, Waits::Peer(from, call, life));
+                if let Err(error) = store.keep_hint(target, &key, &object, durability, || Some(done)) {
+                    let refused = ReplicaReply::to_merge(Err(error));
+                    self.reply(node, from, (call, life), Body::Replied(Box::new(refused)));
+                }
+            }
+            // The foreground first.
+            ReplicaRequest::Deliver { .. } if self.nodes[node].running().store.backlog() > BACKLOG_MAX => {
+                let refused = ReplicaReply::Refused(Refusal::Busy);
+                self.reply(node, from, (call, life), Body::Replied(Box::new(refused)));
+            }
+            ReplicaRequest::Deliver { key, object } => {
+                self.serve_merge(node, from, (call, life), (&key, object, Durability::Fsync));
+            }
+            ReplicaRequest::Read { key, want: Want::Hinted } => {
+                let hinted = self.nodes[node].running().store.read_hinted(&key);
+                let value = ReplicaValue::of(hinted.stored, Want::Hinted);
+                self.reply(node, from, (call, life), Body::Replied(Box::new(ReplicaReply::Value(value))));
             }
             ReplicaRequest::Read { key, want } => {
                 let value = self.value_of(node, &key, want);

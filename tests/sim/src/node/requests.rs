@@ -8,7 +8,7 @@ use rondo_coordinator::{
 };
 use rondo_ring::NodeId;
 use rondo_storage::Key;
-use rondo_storage::store::{BlindPut, Change, Condition, Store};
+use rondo_storage::store::{BlindPut, Change, Condition, Store, StoreDone, StoreError, Updated};
 use rondo_storage::versions::{CausalContext, Conflict};
 
 use super::calls::{Caller, Peer};
@@ -113,7 +113,31 @@ impl World {
     fn carry_out(&mut self, node: usize, id: u64, actions: Actions) {
         for action in actions {
             match action {
-                Action::UpdateHere { key, change } => self.update_here(node, id, &key, change),
+                Action::UpdateHere { key, change, hint_for } => {
+                    if !hint_for.is_empty() {
+                        self.history.count("hints kept");
+                    }
+                    self.update_here(node, id, &key, change, |store, key, change, done| {
+                        store.update_beside(key, change, &hint_for, || Some(done))
+                    });
+                }
+                Action::UpdateHints { key, change, hint_for } => {
+                    self.history.count("writes without any owner");
+                    self.update_here(node, id, &key, change, |store, key, change, done| {
+                        store.update_hinted(key, change, &hint_for, || Some(done))
+                    });
+                }
+                Action::HintHere { target, key, object, durability } => {
+                    self.history.count("hints kept");
+                    let (store, done) = self.store_and_done(node, Waits::Hinted(id));
+                    if let Err(error) = store.keep_hint(target, &key, &object, durability, || Some(done)) {
+                        self.tell_later(node, id, Told::Hinted(Err(error)));
+                    }
+                }
+                Action::ReadHintsHere { key } => {
+                    let hinted = self.nodes[node].running().store.read_hinted(&key);
+                    self.tell_later(node, id, Told::ReadHere(hinted.stored));
+                }
                 Action::MergeHere { key, object, durability } => {
                     self.history.count("repairs");
                     let (store, done) = self.store_and_done(node, Waits::MergedHere(id));
@@ -166,22 +190,25 @@ impl World {
     }
 
     /// The callback of a commit for whoever waits for it.
-    pub(crate) fn store_and_done(
-        &mut self,
-        node: usize,
-        waits: Waits,
-    ) -> (std::sync::Arc<Store>, rondo_storage::store::StoreDone) {
+    pub(crate) fn store_and_done(&mut self, node: usize, waits: Waits) -> (std::sync::Arc<Store>, StoreDone) {
         let process = self.nodes[node].running();
         let (store, done) = (process.store.clone(), process.done.clone());
         let lies = self.mutant == Mutant::AcknowledgesTooEarly;
         (store, Box::new(move |result| done.lock().push((waits, if lies { Ok(()) } else { result }))))
     }
 
-    fn update_here(&mut self, node: usize, id: u64, key: &Key, change: Change) {
+    fn update_here(
+        &mut self,
+        node: usize,
+        id: u64,
+        key: &Key,
+        change: Change,
+        update: impl FnOnce(&Store, &Key, &Change, StoreDone) -> Result<Updated, StoreError>,
+    ) {
         let (label, deletes) = (change.metadata.content_type.clone(), change.value.is_none());
         let replaces = replaces(&change);
         let (store, done) = self.store_and_done(node, Waits::Durable(id));
-        let updated = store.update(key, change, done);
+        let updated = update(&store, key, &change, done);
         if let Ok(updated) = &updated {
             let now = self.now;
             dots::on_update(&mut self.history, key, (&label, deletes), replaces, updated, now);
@@ -205,7 +232,11 @@ impl World {
                     }
                 }
             }
-            ReplicaRequest::Read { .. } | ReplicaRequest::List(_) => {}
+            ReplicaRequest::Hint { key, object, .. } => {
+                self.history.count("hints kept");
+                dots::on_envelope(&mut self.history, key, object);
+            }
+            ReplicaRequest::Read { .. } | ReplicaRequest::List(_) | ReplicaRequest::Deliver { .. } => {}
         }
         self.call(node, to, Body::Replica(Box::new(request)), Caller::Machine(id), deadline);
     }
