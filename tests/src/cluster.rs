@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::node::Node;
 use crate::wait::{eventually, holds};
 
-/// Failure detection takes about as long as `down_after_ms`; the machine may be busy.
+/// Failure detection takes some three seconds, and seven for a lone survivor; the machine may be busy.
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// Running nodes and their directory. Dropping it kills and removes everything.
