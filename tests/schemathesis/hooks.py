@@ -58,7 +58,13 @@ def before_call(context, case, kwargs):
             # Above N is refused.
             if (text(place, name) or "none") in "4567":
                 place[name] = str(N)
-    pairs = (("Rondo-R", "r"), ("Rondo-W", "w"), ("Rondo-Timeout", "timeout"), ("Rondo-Ttl", "ttl"))
+    pairs = (
+        ("Rondo-R", "r"),
+        ("Rondo-W", "w"),
+        ("Rondo-Quorum", "quorum"),
+        ("Rondo-Timeout", "timeout"),
+        ("Rondo-Ttl", "ttl"),
+    )
     for header, parameter in pairs:
         # The two may not contradict each other.
         if text(case.headers, header) and parameter in (case.query or {}):
