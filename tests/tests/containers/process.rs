@@ -43,7 +43,7 @@ fn a_node_that_waits_for_others_is_unhealthy_and_ends_when_told() {
     let mount = format!("--volume={}:/var/lib/rondo", volume.name());
     let loopback = ["--env=RONDO_CLIENT_ADDR=127.0.0.1:7700", "--env=RONDO_PEER_ADDR=127.0.0.1:7701"];
     let begin = ["run", "--detach", "--network=none", "--read-only", "--name", container.name(), &mount];
-    docker(&[&begin[..], &loopback[..], &["--health-start-period=0s", "--health-retries=1", image()]].concat());
+    docker(&[&begin[..], &loopback[..], &["--health-start-period=1ms", "--health-retries=1", image()]].concat());
     eventually(READY, "an unhealthy container", || {
         let health = inspect(container.name())["State"]["Health"].clone();
         holds(health["Status"] == "unhealthy", || health.to_string())
