@@ -50,7 +50,7 @@ fn a_node_that_waits_for_others_is_unhealthy_and_ends_when_told() {
     });
     let waiting = try_docker(["exec", container.name(), "/usr/local/bin/rondo", "status", "--ready"]).unwrap_err();
     assert!(waiting.contains("exit status: 4") && waiting.contains("waiting for a cluster"), "{waiting}");
-    docker(&["stop", "--time=30", container.name()]);
+    docker(&["stop", "-t", "30", container.name()]);
     let state = inspect(container.name())["State"].clone();
     assert_eq!(state["ExitCode"], 0, "{state}");
 }
