@@ -5,8 +5,6 @@
 //! nothing (`job.rs`). While every thread is held up by a disk that says nothing, further jobs are refused at once.
 
 mod job;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -255,3 +253,6 @@ impl Shared {
         running.as_ref().is_some_and(|entry| now >= entry.since + self.patience)
     }
 }
+
+#[cfg(test)]
+mod tests;
