@@ -147,7 +147,9 @@ impl Quorum {
         }
         if let Some(place) = self.stand_ins.iter().position(|stand_in| stand_in.node == node) {
             let owner = self.stand_ins[place].owner;
-            self.stand_ins[place].counts = self.change(owner, &[Vote::Open, Vote::Asked, Vote::StoodFor], Vote::Cast);
+            // Said again it changes nothing, and counts all the same.
+            let cast = self.change(owner, &[Vote::Open, Vote::Asked, Vote::StoodFor], Vote::Cast);
+            self.stand_ins[place].counts |= cast;
         }
     }
 
