@@ -31,11 +31,11 @@ const WINDOW_FIRST: usize = 8;
 const SLOW: Duration = Duration::from_millis(150);
 /// How long a busy target is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
-/// Shortest pause after a pass that failed; doubled by each further one.
+/// Shortest pause after a pass that failed, or that sent nothing to a target that is there; doubled by each further one.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 /// Longest pause after passes that failed.
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Pause after a pass that found nothing to deliver.
+/// Pause after a pass that found nothing to deliver to others than the target.
 const IDLE_PAUSE: Duration = Duration::from_secs(30);
 
 /// A hint and where it is to go.
@@ -303,15 +303,17 @@ impl Delivery {
 
     fn rest(&mut self, now: Duration) {
         let pause = match (self.failed, self.delivered) {
-            (true, _) => {
+            (false, 1..) => {
+                self.retry_after = RETRY_MIN;
+                Duration::ZERO
+            }
+            (false, 0) if self.reach != Reach::Target => IDLE_PAUSE,
+            // Nothing went out although the target is there: what is kept for it is not readable yet, or the target was
+            // away while the page was read.
+            _ => {
                 let pause = self.retry_after;
                 self.retry_after = (pause * 2).min(RETRY_MAX);
                 pause
-            }
-            (false, 0) => IDLE_PAUSE,
-            (false, _) => {
-                self.retry_after = RETRY_MIN;
-                Duration::ZERO
             }
         };
         self.phase = Phase::Resting(now + pause);

@@ -99,10 +99,12 @@ impl Schedule {
         peer.running = false;
         let mended = outcome.succeeded && outcome.keys_differing > 0;
         let progress = mended && outcome.fingerprint != peer.fingerprint;
-        let vain = !outcome.succeeded || (mended && !progress);
+        let agreed = outcome.memory.in_sync;
+        // Nothing differs, and yet they do not agree: some partition could not be compared, since a tree is not built.
+        let incomplete = outcome.succeeded && !agreed && outcome.leaves == 0 && outcome.keys_differing == 0;
+        let vain = !outcome.succeeded || incomplete || (mended && !progress);
         peer.vain = if vain { peer.vain.saturating_add(1) } else { 0 };
         peer.fingerprint = outcome.fingerprint;
-        let agreed = outcome.memory.in_sync;
         if outcome.succeeded {
             peer.standing.in_sync = agreed;
         }
@@ -114,6 +116,7 @@ impl Schedule {
         peer.due = match () {
             () if progress => now,
             () if !outcome.succeeded => now + RETRY_AFTER * patience,
+            () if incomplete => now + (RETRY_AFTER * patience).min(interval).max(roots),
             () if vain => now + interval * patience,
             () => now + interval.max(roots),
         };
@@ -250,6 +253,19 @@ mod tests {
         schedule.set_peers(&[(GREAT, false)], 1, now);
         schedule.set_peers(&[(GREAT, true)], 1, now);
         assert_eq!(schedule.wake_at(), Some(now));
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_looked_at_again_soon() {
+        let mut schedule = schedule(&[(GREAT, true)]);
+        let interval = AntiEntropyOptions::default().interval();
+        let mut now = Duration::ZERO;
+        for times in [2, 4, 8, 16, 32] {
+            let wait = next_after(&mut schedule, succeeded(false, 0, 0), now);
+            assert_eq!(wait, (RETRY_AFTER * times).min(interval));
+            now += wait;
+        }
+        assert_eq!(next_after(&mut schedule, succeeded(true, 0, 0), now), interval);
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub struct Probed {
 }
 
 /// A request or a reply.
+#[allow(clippy::large_enum_variant, reason = "a few messages a second, moved a few times")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
     /// "This is me, and these I know": answered in kind, or with `Formed`.

@@ -88,10 +88,12 @@ fn whose(path: &Path, source: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_denied_permission_says_whose_it_is() {
         let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         let file = directory.path().join("LOCK");
         let denied = DirectoryError::io("open", &file)(io::ErrorKind::PermissionDenied.into()).to_string();
         let uid = rustix::process::geteuid();
