@@ -1,5 +1,6 @@
 //! A few nodes with stores in memory, and a network between them that a test can spoil.
 
+#![allow(clippy::unwrap_used, reason = "a module of a test: everything in it is for that test")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;

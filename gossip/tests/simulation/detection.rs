@@ -15,7 +15,7 @@ fn detection(nodes: impl Fn(u64) -> usize, loss_percent: usize) -> Vec<Duration>
         world.loss_percent = loss_percent;
         world.run(secs(5) + ms(seed * 37 % 1_000));
         let victim = world.random.below(nodes);
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             world.kill(victim)
         } else {
             world.pause(victim, secs(3_600))

@@ -212,8 +212,8 @@ impl Shared {
         let now = self.clock.now();
         let mut late: Vec<Arc<dyn Job>> = Vec::new();
         let mut queue = self.queue.lock();
-        while let Some(entry) = queue.waiting.pop_front_if(|entry| now >= entry.since + self.patience) {
-            late.push(entry.job);
+        while queue.waiting.front().is_some_and(|entry| now >= entry.since + self.patience) {
+            late.extend(queue.waiting.pop_front().map(|entry| entry.job));
         }
         let mut left = !queue.waiting.is_empty();
         drop(queue);

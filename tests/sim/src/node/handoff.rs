@@ -52,7 +52,7 @@ impl World {
                 Action::Forget { target, row, digest } => {
                     let (store, done) = self.store_and_done(node, Waits::Forgotten(target));
                     let key = Key::from_row(row).ok();
-                    if !key.is_some_and(|key| store.forget_hint(target, &key, digest, done).is_ok()) {
+                    if key.is_none_or(|key| store.forget_hint(target, &key, digest, done).is_err()) {
                         left.extend(self.nodes[node].running().handoff.forgotten(target, now));
                     }
                 }
