@@ -100,6 +100,8 @@ impl Schedule {
         let mended = outcome.succeeded && outcome.keys_differing > 0;
         let progress = mended && outcome.fingerprint != peer.fingerprint;
         let agreed = outcome.memory.in_sync;
+        // Only the next question tells the other side.
+        let is_news = agreed && !peer.standing.in_sync && outcome.roots > 0;
         // Nothing differs, and yet they do not agree: some partition could not be compared, since a tree is not built.
         let incomplete = outcome.succeeded && !agreed && outcome.leaves == 0 && outcome.keys_differing == 0;
         let vain = !outcome.succeeded || incomplete || (mended && !progress);
@@ -116,6 +118,7 @@ impl Schedule {
         peer.due = match () {
             () if progress => now,
             () if !outcome.succeeded => now + RETRY_AFTER * patience,
+            () if is_news => now + RETRY_AFTER.max(roots),
             () if incomplete => now + (RETRY_AFTER * patience).min(interval).max(roots),
             () if vain => now + interval * patience,
             () => now + interval.max(roots),
@@ -266,6 +269,15 @@ mod tests {
             now += wait;
         }
         assert_eq!(next_after(&mut schedule, succeeded(true, 0, 0), now), interval);
+    }
+
+    #[test]
+    fn the_other_side_is_told_soon_that_the_two_agree() {
+        let mut schedule = schedule(&[(GREAT, true)]);
+        let interval = AntiEntropyOptions::default().interval();
+        let agreed = Outcome { roots: 8, ..succeeded(true, 0, 0) };
+        assert_eq!(next_after(&mut schedule, agreed.clone(), MS), RETRY_AFTER);
+        assert_eq!(next_after(&mut schedule, agreed, MS + RETRY_AFTER), interval, "it is no news any more");
     }
 
     #[test]

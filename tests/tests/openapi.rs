@@ -249,7 +249,7 @@ fn the_rest_is_answered_as_it_says() {
     document.get(&cluster, "/v1/ring", "/v1/ring?bucket=fruit", 400);
     let puts = |i| json!({"op": "put", "bucket": "contract-s", "key": format!("k{i}"), "value": i}).to_string();
     let lines = (0..2_000).map(puts).collect::<Vec<_>>().join("\n");
-    request("POST", &cluster[0].url("/v1/batch")).body(lines).send().expect(200);
+    request("POST", &cluster[1].url("/v1/batch")).body(lines).send().expect(200);
     eventually(Duration::from_secs(20), "an estimate", || {
         let answer = document.get(&cluster, "/v1/staleness", "/v1/staleness", 200);
         holds(!answer.json()["estimates"].as_array().unwrap().is_empty(), || answer.text())
