@@ -100,8 +100,6 @@ impl Schedule {
         let mended = outcome.succeeded && outcome.keys_differing > 0;
         let progress = mended && outcome.fingerprint != peer.fingerprint;
         let agreed = outcome.memory.in_sync;
-        // Only the next question tells the other side.
-        let is_news = agreed && !peer.standing.in_sync && outcome.roots > 0;
         // Nothing differs, and yet they do not agree: some partition could not be compared, since a tree is not built.
         let incomplete = outcome.succeeded && !agreed && outcome.leaves == 0 && outcome.keys_differing == 0;
         let vain = !outcome.succeeded || incomplete || (mended && !progress);
@@ -118,7 +116,6 @@ impl Schedule {
         peer.due = match () {
             () if progress => now,
             () if !outcome.succeeded => now + RETRY_AFTER * patience,
-            () if is_news => now + RETRY_AFTER.max(roots),
             () if incomplete => now + (RETRY_AFTER * patience).min(interval).max(roots),
             () if vain => now + interval * patience,
             () => now + interval.max(roots),
@@ -131,11 +128,11 @@ impl Schedule {
 
     /// The other node has begun an exchange: it says how the last one ended, and whether the roots are equal now.
     pub fn heard(&mut self, id: NodeId, in_sync: bool, now: Duration) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.standing.in_sync = in_sync;
-            if in_sync {
-                peer.standing.last_success = Some(now);
-            }
+        let begins = self.this < id;
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(begins, now));
+        peer.standing.in_sync = in_sync;
+        if in_sync {
+            peer.standing.last_success = Some(now);
         }
     }
 
@@ -271,13 +268,14 @@ mod tests {
         assert_eq!(next_after(&mut schedule, succeeded(true, 0, 0), now), interval);
     }
 
+    /// The other side may begin before this one has looked who shares keys with it.
     #[test]
-    fn the_other_side_is_told_soon_that_the_two_agree() {
-        let mut schedule = schedule(&[(GREAT, true)]);
-        let interval = AntiEntropyOptions::default().interval();
-        let agreed = Outcome { roots: 8, ..succeeded(true, 0, 0) };
-        assert_eq!(next_after(&mut schedule, agreed.clone(), MS), RETRY_AFTER);
-        assert_eq!(next_after(&mut schedule, agreed, MS + RETRY_AFTER), interval, "it is no news any more");
+    fn what_is_heard_of_a_pair_before_it_is_known_stays() {
+        let mut schedule = Schedule::new(THIS, AntiEntropyOptions::default());
+        schedule.heard(SMALL, true, MS);
+        schedule.set_peers(&[(SMALL, true)], 1, 2 * MS);
+        let standing = schedule.standings().next().map(|(_, standing)| standing);
+        assert_eq!(standing, Some(Standing { in_sync: true, last_success: Some(MS) }));
     }
 
     #[test]

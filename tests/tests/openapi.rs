@@ -240,7 +240,17 @@ fn buckets_are_answered_as_it_says() {
 fn the_rest_is_answered_as_it_says() {
     let cluster = cluster();
     let mut document = Document::of(&cluster);
-    for path in ["/", "/livez", "/readyz", "/metrics", "/openapi.json", "/v1/cluster", "/v1/staleness", "/v1/repair"] {
+    for path in [
+        "/",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/v1/cluster",
+        "/v1/staleness",
+        "/v1/repair",
+        "/v1/hints",
+    ] {
         document.get(&cluster, path, path, 200);
         document.get(&cluster, path, &format!("{path}?colour=red"), 400);
     }
