@@ -96,4 +96,4 @@ k8s-validate: ## config/k8s, rendered, against the API schemas of Kubernetes (ne
 	tests/k8s/validate.sh
 
 containers: ## the image, the pods and compose.yaml in a container engine, losing nodes under load (needs docker on Linux)
-	cargo test -p rondo-tests --test containers -- --ignored --test-threads=1 --nocapture
+	cargo test --workspace --test containers -- --ignored --test-threads=1 --nocapture
