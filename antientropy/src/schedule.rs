@@ -100,8 +100,8 @@ impl Schedule {
         let mended = outcome.succeeded && outcome.keys_differing > 0;
         let progress = mended && outcome.fingerprint != peer.fingerprint;
         let agreed = outcome.memory.in_sync;
-        // Nothing differs, and yet they do not agree: some partition could not be compared, since a tree is not built.
-        let incomplete = outcome.succeeded && !agreed && outcome.leaves == 0 && outcome.keys_differing == 0;
+        // Some partition could not be compared: a tree is not built yet, say.
+        let incomplete = outcome.succeeded && !outcome.complete;
         let vain = !outcome.succeeded || incomplete || (mended && !progress);
         peer.vain = if vain { peer.vain.saturating_add(1) } else { 0 };
         peer.fingerprint = outcome.fingerprint;
@@ -116,8 +116,8 @@ impl Schedule {
         peer.due = match () {
             () if progress => now,
             () if !outcome.succeeded => now + RETRY_AFTER * patience,
+            () if mended => now + interval * patience,
             () if incomplete => now + (RETRY_AFTER * patience).min(interval).max(roots),
-            () if vain => now + interval * patience,
             () => now + interval.max(roots),
         };
         peer.memory = outcome.memory;
@@ -205,7 +205,7 @@ mod tests {
 
     fn succeeded(in_sync: bool, keys_differing: u64, fingerprint: u64) -> Outcome {
         let memory = Memory { in_sync, ..Memory::default() };
-        Outcome { succeeded: true, memory, keys_differing, fingerprint, ..Outcome::default() }
+        Outcome { succeeded: true, complete: true, memory, keys_differing, fingerprint, ..Outcome::default() }
     }
 
     /// When the next round is, after this one.
@@ -261,7 +261,8 @@ mod tests {
         let interval = AntiEntropyOptions::default().interval();
         let mut now = Duration::ZERO;
         for times in [2, 4, 8, 16, 32] {
-            let wait = next_after(&mut schedule, succeeded(false, 0, 0), now);
+            let incomplete = Outcome { complete: false, ..succeeded(false, 0, 0) };
+            let wait = next_after(&mut schedule, incomplete, now);
             assert_eq!(wait, (RETRY_AFTER * times).min(interval));
             now += wait;
         }
