@@ -20,7 +20,6 @@ pub mod pages;
 pub mod refill;
 pub mod replica;
 pub mod staleness;
-pub mod stall;
 pub mod start;
 mod stop;
 pub mod time;

@@ -15,9 +15,9 @@ use super::options::BATCH_OPS_MAX;
 use super::reply::Reply;
 
 /// Format of a batch.
-const VERSION: u8 = 1;
-/// Version, epoch, count.
-const HEAD_BYTES: usize = 1 + 8 + 4;
+const VERSION: u8 = 2;
+/// Version, epoch, time since the last answer, count.
+const HEAD_BYTES: usize = 1 + 8 + 4 + 4;
 /// Remaining time, length.
 const FRAME_HEAD_BYTES: usize = 4 + 4;
 /// In a frame's length: a trace stands before the operation. An operation is far shorter than this.
@@ -85,9 +85,9 @@ impl Batch {
         self.ops.push(Op { at, ..op });
     }
 
-    /// Ready to be sent at `now`: operations that were answered or are too late are taken out, and returned as the
-    /// second part if they still need an answer.
-    pub(super) fn seal(mut self, epoch: Epoch, now: Instant) -> (Sealed, Vec<Reply>) {
+    /// Ready to be sent at `now`, over a connection on which the last answer was `heard`: operations that were answered
+    /// or are too late are taken out, and returned as the second part if they still need an answer.
+    pub(super) fn seal(mut self, epoch: Epoch, heard: Instant, now: Instant) -> (Sealed, Vec<Reply>) {
         let late = self.drop_late(now);
         for op in &self.ops {
             let remaining_ms = u32::try_from((op.deadline - now).as_millis()).unwrap_or(u32::MAX);
@@ -95,7 +95,9 @@ impl Batch {
         }
         self.bytes[0] = VERSION;
         self.bytes[1..9].copy_from_slice(&epoch.0.to_le_bytes());
-        self.bytes[9..13].copy_from_slice(&(self.ops.len() as u32).to_le_bytes());
+        let idle_us = u32::try_from((now - heard).as_micros()).unwrap_or(u32::MAX);
+        self.bytes[9..13].copy_from_slice(&idle_us.to_le_bytes());
+        self.bytes[13..17].copy_from_slice(&(self.ops.len() as u32).to_le_bytes());
         (Sealed { since: self.since, bytes: self.bytes.into(), ops: self.ops }, late)
     }
 
@@ -146,10 +148,20 @@ pub(super) struct Received {
     pub(super) request: Option<ReplicaRequest>,
 }
 
+/// A batch as received.
+pub(super) struct Request {
+    /// The sender's.
+    pub(super) epoch: Epoch,
+    /// From the sender's hearing of the last answer on the connection to the batch's leaving.
+    pub(super) idle: Duration,
+    pub(super) ops: Vec<Received>,
+}
+
 /// Takes a request apart, all of it before anything is begun.
-pub(super) fn decode_request(mut input: Bytes) -> Result<(Epoch, Vec<Received>), BatchError> {
+pub(super) fn decode_request(mut input: Bytes) -> Result<Request, BatchError> {
     check_version(&mut input)?;
     let epoch = Epoch(input.try_get_u64_le().map_err(|_| SHORT)?);
+    let idle = Duration::from_micros(input.try_get_u32_le().map_err(|_| SHORT)?.into());
     let count = take_count(&mut input)?;
     let mut ops = Vec::with_capacity(count);
     for _ in 0..count {
@@ -160,7 +172,7 @@ pub(super) fn decode_request(mut input: Bytes) -> Result<(Epoch, Vec<Received>),
         ops.push(Received { remaining, trace: trace.flatten(), request });
     }
     end(&input)?;
-    Ok((epoch, ops))
+    Ok(Request { epoch, idle, ops })
 }
 
 fn understood(mut frame: Bytes, traced: bool) -> Option<(Option<Arc<Trace>>, ReplicaRequest)> {
@@ -266,7 +278,7 @@ mod tests {
     }
 
     fn keys(sealed: &Sealed) -> Vec<String> {
-        let (_, ops) = decode_request(sealed.bytes.clone()).unwrap();
+        let Request { ops, .. } = decode_request(sealed.bytes.clone()).unwrap();
         assert_eq!(ops.len(), sealed.ops.len());
         ops.into_iter()
             .map(|op| match op.request {
@@ -284,17 +296,22 @@ mod tests {
         batch
     }
 
+    fn sealed_now(batch: Batch) -> Sealed {
+        let now = Instant::now();
+        batch.seal(Epoch(1), now, now).0
+    }
+
     #[test]
     fn an_operation_that_is_late_or_answered_does_not_leave() {
         let now = Instant::now();
         let later = now + Duration::from_millis(1_500);
         let mut batch = batch_of([later, now, later, later, now]);
         batch.ops[3].reply = None;
-        let (sealed, late) = batch.seal(Epoch(9), now);
+        let (sealed, late) = batch.seal(Epoch(9), now - Duration::from_micros(17), now);
         assert_eq!(keys(&sealed), ["k0", "k2"]);
         assert_eq!(late.len(), 2);
-        let (epoch, ops) = decode_request(sealed.bytes.clone()).unwrap();
-        assert_eq!(epoch, Epoch(9));
+        let Request { epoch, idle, ops } = decode_request(sealed.bytes.clone()).unwrap();
+        assert_eq!((epoch, idle), (Epoch(9), Duration::from_micros(17)));
         assert!(ops.iter().all(|op| op.remaining == Duration::from_millis(1_500)));
     }
 
@@ -303,12 +320,12 @@ mod tests {
         let now = Instant::now();
         let batch =
             batch_of([now + Duration::from_secs(9), now + Duration::from_secs(1), now + Duration::from_secs(9)]);
-        let (sealed, late) = batch.seal(Epoch(1), now);
+        let (sealed, late) = batch.seal(Epoch(1), now, now);
         assert!(late.is_empty());
-        let (sealed, late) = sealed.unseal().seal(Epoch(2), now + Duration::from_secs(2));
+        let (sealed, late) = sealed.unseal().seal(Epoch(2), now, now + Duration::from_secs(2));
         assert_eq!(late.len(), 1);
         assert_eq!(keys(&sealed), ["k0", "k2"]);
-        let (epoch, ops) = decode_request(sealed.bytes).unwrap();
+        let Request { epoch, ops, .. } = decode_request(sealed.bytes).unwrap();
         assert_eq!((epoch, ops[0].remaining), (Epoch(2), Duration::from_secs(7)));
     }
 
@@ -344,10 +361,10 @@ mod tests {
     #[test]
     fn an_operation_that_is_not_understood_spoils_only_itself() {
         let later = Instant::now() + Duration::from_secs(9);
-        let (sealed, _) = batch_of([later, later]).seal(Epoch(1), Instant::now());
+        let sealed = sealed_now(batch_of([later, later]));
         let mut bytes = sealed.bytes.to_vec();
         bytes[HEAD_BYTES + FRAME_HEAD_BYTES] = 0xff;
-        let (_, ops) = decode_request(bytes.into()).unwrap();
+        let Request { ops, .. } = decode_request(bytes.into()).unwrap();
         assert!(ops[0].request.is_none() && ops[1].request.is_some());
     }
 
@@ -359,8 +376,7 @@ mod tests {
         let sizes =
             [None, Some(&trace), None].map(|trace| batch.push(&read(1), trace, later, Reply::new(Box::new(|_| ()))));
         assert_eq!((sizes[0], sizes[1]), (sizes[2], sizes[0] + 16 + 8 + 1 + 1 + 7));
-        let (sealed, _) = batch.seal(Epoch(1), Instant::now());
-        let (_, ops) = decode_request(sealed.bytes).unwrap();
+        let Request { ops, .. } = decode_request(sealed_now(batch).bytes).unwrap();
         let traces: Vec<_> = ops.iter().map(|op| op.trace.as_deref()).collect();
         assert_eq!(traces, [None, Some(&trace), None]);
         assert!(ops.iter().all(|op| op.request.is_some()));
@@ -370,7 +386,7 @@ mod tests {
         #[test]
         fn damaged_batches_never_panic(cut in 0_usize..200, at in 0_usize..200, byte: u8, noise: Vec<u8>) {
             let later = Instant::now() + Duration::from_secs(9);
-            let (sealed, _) = batch_of([later, later, later]).seal(Epoch(1), Instant::now());
+            let sealed = sealed_now(batch_of([later, later, later]));
             let mut bytes = sealed.bytes.to_vec();
             bytes.truncate(cut);
             if let Some(place) = bytes.get_mut(at) {

@@ -32,6 +32,8 @@ const READ_BUFFER_BYTES_MAX: usize = 256 << 10;
 pub struct Arrival {
     /// What was left of its time when it left the sender's queue.
     pub remaining: Duration,
+    /// At most so long ago that was.
+    pub travelled: Duration,
     /// Of the client's request that it belongs to, where that has one.
     pub trace: Option<Arc<Trace>>,
 }

@@ -82,8 +82,8 @@ pub(super) struct Session {
     began: Instant,
     proved: AtomicBool,
     busy: AtomicBool,
-    /// When the last request was answered, in ms after `began`.
-    last_ms: AtomicU64,
+    /// When the last request was answered, in µs after `began`.
+    answered_us: AtomicU64,
 }
 
 impl Session {
@@ -95,7 +95,7 @@ impl Session {
             began: Instant::now(),
             proved: AtomicBool::new(false),
             busy: AtomicBool::new(false),
-            last_ms: AtomicU64::new(0),
+            answered_us: AtomicU64::new(0),
         })
     }
 
@@ -116,14 +116,27 @@ impl Session {
         if !self.proved.load(Ordering::Relaxed) {
             return Some(self.began + options.handshake_timeout);
         }
-        let last = Duration::from_millis(self.last_ms.load(Ordering::Relaxed));
-        (!self.busy.load(Ordering::Relaxed)).then_some(self.began + last + options.idle_timeout)
+        (!self.busy.load(Ordering::Relaxed)).then_some(self.answered() + options.idle_timeout)
+    }
+
+    fn answered(&self) -> Instant {
+        self.began + Duration::from_micros(self.answered_us.load(Ordering::Relaxed))
+    }
+
+    fn note_answered(&self) {
+        self.answered_us.store(self.began.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// The longest that what is read now can have been on its way: the sender was silent for `idle` after it had read
+    /// the last answer, and it did not read that before it was sent. Above the truth by the way of that answer.
+    fn travelled(&self, idle: Duration) -> Duration {
+        self.answered().elapsed().saturating_sub(idle)
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.busy.store(true, Ordering::Relaxed);
         let answer = self.route(request).await;
-        self.last_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.note_answered();
         self.busy.store(false, Ordering::Relaxed);
         answer.map_or_else(|denied| self.deny(denied), |body| Response::new(Full::new(body)))
     }
@@ -184,7 +197,7 @@ impl Session {
         *phase = Phase::Proved(Peer { node: hello.node, cluster: hello.cluster, purpose: hello.purpose });
         drop(phase);
         drop(permit);
-        self.last_ms.store(self.began.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.note_answered();
         self.proved.store(true, Ordering::Relaxed);
         network.refusals().forget(&self.subject(Some(hello.node)), hello.expects);
         network.health().entry(hello.node).greeted();
@@ -207,7 +220,7 @@ impl Session {
     }
 
     async fn operations(&self, peer: Peer, received: Bytes) -> Result<Bytes, Denied> {
-        let (epoch, ops) = batch::decode_request(received)?;
+        let batch::Request { epoch, idle, ops } = batch::decode_request(received)?;
         let handler = &self.server.handler;
         handler.epoch_seen(peer.node, epoch);
         let gather = Gather::new(ops.len());
@@ -216,7 +229,7 @@ impl Session {
             longest = longest.max(op.remaining.min(REMAINING_MAX));
             match op.request {
                 Some(request) => {
-                    let arrival = Arrival { remaining: op.remaining, trace: op.trace };
+                    let arrival = Arrival { remaining: op.remaining, travelled: self.travelled(idle), trace: op.trace };
                     handler.replica(peer.node, request, arrival, gather.reply_to(index));
                 }
                 None => gather.fill(index, Err(ReplicaError::NotSent)),

@@ -37,6 +37,8 @@ pub(super) struct Channel {
 /// A link that is counted as long as it lives.
 struct Counted<'a> {
     link: Link,
+    /// When its last answer, at first the handshake's, was read.
+    heard: Instant,
     /// It has carried a batch.
     used: bool,
     queue: &'a Queue,
@@ -45,7 +47,7 @@ struct Counted<'a> {
 impl<'a> Counted<'a> {
     fn new(link: Link, queue: &'a Queue) -> Self {
         queue.linked();
-        Self { link, used: false, queue }
+        Self { link, heard: Instant::now(), used: false, queue }
     }
 }
 
@@ -135,7 +137,7 @@ impl Channel {
     /// Sends the oldest batch.
     async fn serve_one(&self, counted: &mut Counted<'_>) -> Result<(), GiveUp> {
         let Some(batch) = self.queue.take() else { return Ok(()) };
-        let (mut sealed, late) = batch.seal(self.network.identity().epoch(), Instant::now());
+        let (mut sealed, late) = batch.seal(self.network.identity().epoch(), counted.heard, Instant::now());
         self.queue.fail(late, ReplicaError::NotSent);
         if sealed.ops.is_empty() {
             return Ok(());
@@ -146,7 +148,7 @@ impl Channel {
                 Err(GiveUp::Stale)
             }
             answer => {
-                counted.used = true;
+                (counted.used, counted.heard) = (true, Instant::now());
                 self.deliver(sealed, answer)
             }
         }

@@ -19,7 +19,6 @@ use crate::peers::{self, Arrival, Cause, Control, Lane, PeerError, PeerHandler, 
 use crate::server::drive::Driver;
 use crate::server::exchange::Exchange;
 use crate::server::membership::{Membership, Network, OnReply};
-use crate::server::stall::Pulse;
 use crate::server::{handoff, refill, replica};
 
 /// A membership message or its answer follows.
@@ -47,13 +46,11 @@ pub struct Handler {
     pub membership: Membership,
     /// Answers the questions of anti-entropy.
     pub exchange: Arc<Exchange>,
-    /// Of the worker that reads the requests.
-    pub pulse: Arc<Pulse>,
 }
 
 impl PeerHandler for Handler {
     fn replica(&self, from: NodeId, request: ReplicaRequest, arrival: Arrival, reply: ReplyTo) {
-        let age = replica::queued(&request, arrival.remaining) + self.pulse.age();
+        let age = replica::queued(&request, arrival.remaining) + arrival.travelled;
         if let Some(trace) = &arrival.trace {
             let (operation, request_id, (_, key)) = (Lane::of(&request).name(), &trace.request_id, request.subject());
             tracing::debug!(%request_id, %trace, %from, operation, key, "replica operation");

@@ -29,7 +29,6 @@ use crate::server::mailbox::Acknowledgements;
 use crate::server::membership::{self, Beginning};
 use crate::server::pages::Pages;
 use crate::server::staleness::Estimator;
-use crate::server::stall::Pulse;
 use crate::server::stop::{Drain, Open, Told, drained};
 use crate::server::time::{Clock, SystemClock};
 use crate::server::workers::{Serve, Socket, Workers};
@@ -283,9 +282,8 @@ fn worker(
             commits: shared.staleness.shard(),
             acks: Acknowledgements::start(),
         });
-        let (membership, pulse) = (shared.membership.clone(), Pulse::start(shared.clock));
-        let exchange = shared.exchange.clone();
-        let handler = Arc::new(Handler { driver: driver.clone(), membership, exchange, pulse });
+        let (membership, exchange) = (shared.membership.clone(), shared.exchange.clone());
+        let handler = Arc::new(Handler { driver: driver.clone(), membership, exchange });
         Worker {
             peers: PeerServer::new(&network, handler),
             http: Http::new(Arc::new(Service::new(shared.clone(), driver)), http.clone()),

@@ -1,12 +1,14 @@
 //! P1, P2, P5: hung, dead and moved peers.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rondo_coordinator::ReplicaError;
 use rondo_node::peers::{Control, Peers};
 use rondo_ring::NodeId;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::support::*;
 
@@ -241,4 +243,47 @@ async fn connections_beyond_the_cap_are_closed_at_once() {
     assert_eq!(two.server.connections(), 2);
     let mut last = open.pop().unwrap();
     assert_eq!(last.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+/// Passes bytes on, and holds back what goes to the far end while it is told to.
+async fn proxy_to(address: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = listener.local_addr().unwrap();
+    let (hold, held) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            let (mut from, mut to) = listener.accept().await.unwrap().0.into_split();
+            let (mut answers, mut requests) = TcpStream::connect(address).await.unwrap().into_split();
+            let mut held = held.clone();
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to).await });
+            tokio::spawn(async move {
+                let mut bytes = [0; 4_096];
+                while let Ok(count @ 1..) = from.read(&mut bytes).await {
+                    held.wait_for(|held| !held).await.unwrap();
+                    requests.write_all(&bytes[..count]).await.unwrap();
+                }
+            });
+        }
+    });
+    (near, hold)
+}
+
+#[tokio::test]
+async fn what_the_network_held_up_is_as_old_as_that() {
+    let delay = Duration::from_millis(1_500);
+    let (one, two, peers) = pair().await;
+    let direct = one.network.addresses().get(two.id()).unwrap();
+    let (near, hold) = proxy_to(direct.parse().unwrap()).await;
+    one.knows(two.id(), near);
+    for number in 0..4 {
+        hold.send(number == 2).unwrap();
+        let asked = one.ask(&peers, two.id(), read(number), FAR);
+        tokio::time::sleep(delay).await;
+        hold.send(false).unwrap();
+        assert!(is_answer_to(number, &asked.await.unwrap()));
+    }
+    let travelled = two.script.travelled.lock().unwrap().clone();
+    assert!(travelled[2] >= delay, "{travelled:?}");
+    // Neither the time between two requests counts, nor what an earlier one took.
+    assert!([0, 1, 3].iter().all(|&quick| travelled[quick] < delay / 2), "{travelled:?}");
 }

@@ -32,6 +32,7 @@ pub(crate) struct Script {
     pub(crate) asked: AtomicUsize,
     pub(crate) epochs: Mutex<Vec<Epoch>>,
     pub(crate) remaining: Mutex<Vec<Duration>>,
+    pub(crate) travelled: Mutex<Vec<Duration>>,
 }
 
 impl Script {
@@ -62,6 +63,7 @@ impl PeerHandler for Script {
     fn replica(&self, _: NodeId, request: ReplicaRequest, arrival: Arrival, reply: ReplyTo) {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.remaining.lock().unwrap().push(arrival.remaining);
+        self.travelled.lock().unwrap().push(arrival.travelled);
         if self.holding.load(Ordering::SeqCst) {
             self.held.lock().unwrap().push((request, reply));
         } else {
