@@ -111,19 +111,23 @@ impl Service {
     }
 
     /// Carries out a client's write. Its trace goes with every operation to the peers.
-    pub async fn write(&self, request: WriteRequest, trace: Option<Arc<Trace>>) -> Result<WriteAnswer, Failure> {
-        match self.view() {
-            Some(view) => self.driver.write(request, &view, trace).await,
-            None => Err(Failure::Busy),
-        }
+    pub fn write(
+        &self,
+        request: WriteRequest,
+        trace: Option<Arc<Trace>>,
+    ) -> impl Future<Output = Result<WriteAnswer, Failure>> + Send + use<> {
+        let writing = self.view().map(|view| self.driver.write(request, &view, trace));
+        async { writing.ok_or(Failure::Busy)?.await }
     }
 
     /// Carries out a client's read. As to the trace: see [`Service::write`].
-    pub async fn read(&self, request: ReadRequest, trace: Option<Arc<Trace>>) -> Result<ReadAnswer, Failure> {
-        match self.view() {
-            Some(view) => self.driver.read(request, &view, trace).await,
-            None => Err(Failure::Busy),
-        }
+    pub fn read(
+        &self,
+        request: ReadRequest,
+        trace: Option<Arc<Trace>>,
+    ) -> impl Future<Output = Result<ReadAnswer, Failure>> + Send + use<> {
+        let reading = self.view().map(|view| self.driver.read(request, &view, trace));
+        async { reading.ok_or(Failure::Busy)?.await }
     }
 
     /// A page of a bucket's keys. As to the trace: see [`Service::write`].

@@ -98,30 +98,30 @@ impl Machine for Read {
 }
 
 impl Driver {
-    /// A client's write, or one forwarded by another node.
-    pub async fn write(
+    /// A client's write, or one forwarded by another node. It has begun when this returns.
+    pub fn write(
         self: &Arc<Self>,
         request: WriteRequest,
         view: &View,
         trace: Option<Arc<Trace>>,
-    ) -> Result<WriteAnswer, Failure> {
+    ) -> impl Future<Output = Result<WriteAnswer, Failure>> + Send + use<> {
         let now = self.clock.now();
         let (machine, actions) = Write::start(request, view, &self.options, now);
-        self.run(machine, actions, trace, now).await
+        self.run(machine, actions, trace, now)
     }
 
-    /// A client's read.
-    pub async fn read(
+    /// A client's read. It has begun when this returns.
+    pub fn read(
         self: &Arc<Self>,
         request: ReadRequest,
         view: &View,
         trace: Option<Arc<Trace>>,
-    ) -> Result<ReadAnswer, Failure> {
+    ) -> impl Future<Output = Result<ReadAnswer, Failure>> + Send + use<> {
         self.hedges.earn();
         let read_p95 = |node| self.replicas.read_p95(node);
         let now = self.clock.now();
         let (machine, actions) = Read::start(request, view, read_p95, &self.options, now);
-        self.run(machine, actions, trace, now).await
+        self.run(machine, actions, trace, now)
     }
 
     /// To go round a peer that answers nobody is no more work for the others than there is anyway: it costs no credit.
@@ -131,26 +131,28 @@ impl Driver {
         may
     }
 
-    async fn run<M: Machine>(
+    fn run<M: Machine>(
         self: &Arc<Self>,
         machine: M,
         actions: Actions,
         trace: Option<Arc<Trace>>,
         began: Now,
-    ) -> Result<M::Answer, Failure> {
+    ) -> impl Future<Output = Result<M::Answer, Failure>> + Send + use<M> {
         let (driver, mailbox) = (self.clone(), Arc::default());
-        let running = Running { driver, machine, trace, mailbox, answer: None, wake_at: None, began };
-        Asking(Some(running)).answer(actions).await
+        let mut running = Box::new(Running { driver, machine, trace, mailbox, answer: None, wake_at: None, began });
+        running.carry_out(actions);
+        Asking(Some(running)).answer()
     }
 }
 
 /// A machine whose client waits. What it still has to do afterwards, or when the client hangs up, goes on in a task.
-struct Asking<M: Machine>(Option<Running<M>>);
+///
+/// It is boxed because hyper and tokio move the futures that it is in, as long as they can become at their longest.
+struct Asking<M: Machine>(Option<Box<Running<M>>>);
 
 impl<M: Machine> Asking<M> {
-    async fn answer(mut self, actions: Actions) -> Result<M::Answer, Failure> {
+    async fn answer(mut self) -> Result<M::Answer, Failure> {
         let running = self.0.as_mut().expect("invariant: it is there until this is dropped");
-        running.carry_out(actions);
         loop {
             if let Some(answer) = running.answer.take() {
                 return answer;
@@ -179,7 +181,7 @@ struct Running<M: Machine> {
 }
 
 impl<M: Machine> Running<M> {
-    async fn finish(mut self) {
+    async fn finish(mut self: Box<Self>) {
         while !self.machine.is_finished() {
             self.step().await;
         }

@@ -60,7 +60,7 @@ pub fn serve(
         }
         ReplicaRequest::Read { key, want } => read(driver, key, want, reply),
         ReplicaRequest::List(query) => listed(driver.clone(), *query, reply),
-        ReplicaRequest::Forward(write) => forwarded(driver.clone(), view, *write, age, trace, reply),
+        ReplicaRequest::Forward(write) => forwarded(driver, &view, *write, age, trace, reply),
     }
 }
 
@@ -102,8 +102,8 @@ fn listed(driver: Arc<Driver>, query: ListQuery, reply: ReplyTo) {
 }
 
 fn forwarded(
-    driver: Arc<Driver>,
-    view: Arc<View>,
+    driver: &Arc<Driver>,
+    view: &View,
     write: ForwardedWrite,
     age: Duration,
     trace: Option<Arc<Trace>>,
@@ -112,10 +112,8 @@ fn forwarded(
     match write.into_request(age, driver.clock.now()) {
         Err(refusal) => reply(Ok(ReplicaReply::Refused(refusal))),
         Ok(request) => {
-            tokio::spawn(async move {
-                let result = driver.write(request, &view, trace).await;
-                reply(Ok(ReplicaReply::Forwarded(result)));
-            });
+            let writing = driver.write(request, view, trace);
+            tokio::spawn(async { reply(Ok(ReplicaReply::Forwarded(writing.await))) });
         }
     }
 }
