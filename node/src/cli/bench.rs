@@ -30,6 +30,9 @@ use super::failure::Failure;
 use super::output::{Output, print, print_json};
 use crate::http::process::cpu_time;
 
+/// A node that is away for a moment must not spoil millions of keys.
+const PRELOAD_REPEATS: i64 = 1_000;
+
 pub(super) async fn run(args: &BenchArgs) -> Result<(), Failure> {
     let keys = Keys::new(args.keys, args.key_size.into(), args.distribution).map_err(Failure::Usage)?;
     let targets = nodes::resolve(&args.target.endpoint).await?;
@@ -95,12 +98,14 @@ impl Bench<'_> {
             rate: self.args.rate,
             seed: self.args.seed.wrapping_mul(1 << 20).wrapping_add(part << 16),
             expected: self.expected,
+            repeats: 0,
         }
     }
 
     async fn preload(&self) -> Result<(), Failure> {
         let recipe = Recipe { keys: self.keys.in_sequence(), ..self.recipe(Mix::only(Operation::Put)) };
-        let run = Run { rate: None, ..self.generator(recipe, Until::Requests(self.keys.count()), 0) };
+        let run = self.generator(recipe, Until::Requests(self.keys.count()), 0);
+        let run = Run { rate: None, repeats: PRELOAD_REPEATS, ..run };
         let (tally, _) = to_its_end("preload", generator::start(run).await?).await?;
         let stored = tally.answers - self.unexpected(&tally);
         if stored == self.keys.count() {

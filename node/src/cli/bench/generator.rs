@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::SeedableRng;
@@ -12,7 +12,7 @@ use rand::rngs::SmallRng;
 use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
-use super::connection::{Connection, NoAnswer};
+use super::connection::{Connection, NoAnswer, Taken};
 use super::mix::Operation;
 use super::pace::Pace;
 use super::requests::{Recipe, Requests};
@@ -22,6 +22,9 @@ use crate::cli::failure::Failure;
 
 /// Between two attempts of a connection that cannot be opened, so that a dead node does not cost the others their CPU.
 const RECONNECT: Duration = Duration::from_millis(10);
+
+/// Before a request is repeated: a node that is away for a moment is back, or known to be away.
+const REPEAT: Duration = Duration::from_millis(200);
 
 /// When a run is over.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Run {
     pub(crate) rate: Option<u32>,
     pub(crate) seed: u64,
     pub(crate) expected: Expected,
+    /// How often, in the whole run, a request is repeated that had no answer, or 429 or 503.
+    pub(crate) repeats: i64,
 }
 
 impl Run {
@@ -106,6 +111,8 @@ struct Shared {
     pace: Option<Arc<Pace>>,
     issued: AtomicU64,
     done: AtomicU64,
+    /// Requests that may still be repeated.
+    repeats: AtomicI64,
 }
 
 impl View {
@@ -153,7 +160,8 @@ fn not_started(error: std::io::Error) -> Failure {
 /// Opens all connections and begins.
 pub(crate) async fn start(run: Run) -> Result<Running, Failure> {
     let pace = run.pace();
-    let shared = Arc::new(Shared { run, pace, issued: AtomicU64::new(0), done: AtomicU64::new(0) });
+    let (issued, done, repeats) = (AtomicU64::new(0), AtomicU64::new(0), AtomicI64::new(run.repeats));
+    let shared = Arc::new(Shared { run, pace, issued, done, repeats });
     let (begin_sender, begin) = watch::channel(None);
     let (mut opened, mut ends) = (Vec::new(), Vec::new());
     for thread in 0..shared.run.threads {
@@ -242,7 +250,7 @@ impl Client {
             let operation = self.requests.write(&self.shared.run.recipe, number, &mut self.random, &mut request);
             let started = Instant::now();
             let due = due.unwrap_or(started);
-            let result = self.connection.exchange(&request).await;
+            let result = self.exchange(&request).await;
             let ended = Instant::now();
             let done = Done {
                 operation,
@@ -256,6 +264,17 @@ impl Client {
             if result == Err(NoAnswer::Connect) {
                 tokio::time::sleep(RECONNECT).await;
             }
+        }
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> Result<Taken, NoAnswer> {
+        loop {
+            let result = self.connection.exchange(request).await;
+            let stands = result.is_ok_and(|taken| !matches!(taken.status, 429 | 503));
+            if stands || self.shared.repeats.fetch_sub(1, Ordering::Relaxed) <= 0 {
+                return result;
+            }
+            tokio::time::sleep(REPEAT).await;
         }
     }
 
