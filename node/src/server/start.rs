@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use rondo_config::Settings;
 use rondo_coordinator::{Bucket, HedgeBudget};
 use rondo_gossip::NodeInfo;
 use rondo_gossip::bootstrap::FoundingOptions;
+use rondo_ring::NodeId;
 use rondo_storage::engine::disk::DiskEngine;
 use rondo_storage::engine::{Engine, EngineError};
 use rondo_storage::store::{DataDirectory, DirectoryError, Store};
@@ -26,7 +29,7 @@ use crate::server::files::{self, Files};
 use crate::server::handoff::{self, Delivering};
 use crate::server::join::Joining;
 use crate::server::mailbox::Acknowledgements;
-use crate::server::membership::{self, Beginning};
+use crate::server::membership::{self, Beginning, End};
 use crate::server::pages::Pages;
 use crate::server::staleness::Estimator;
 use crate::server::stall::Pulse;
@@ -58,6 +61,27 @@ pub enum ServerError {
     /// The directory of another cluster, or another secret: nobody whom it knows would have it back.
     #[error("{0}; nothing was written, and no node of this one's own cluster answered")]
     Refused(#[from] Refusal),
+    /// This process took the place of a member that had lost its directory, and could not start again as that member.
+    #[error(
+        "the data directory is now that of member {node}, as which this process cannot start: {source}; start it again"
+    )]
+    TookPlace {
+        /// Who that is.
+        node: NodeId,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Two processes with one node id: the one that started last is the node.
+    #[error(
+        "another process is this node since its start {start}, at {address}: this one, of an older start, must not go on. \
+         Two nodes must never have one data directory, or a copy of it, or one name"
+    )]
+    Succeeded {
+        /// Where the other is.
+        address: String,
+        /// Its start.
+        start: u64,
+    },
     /// Threads, signals, files.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -71,9 +95,23 @@ pub fn run(settings: Settings) -> Result<(), ServerError> {
         let told = Told::listen()?;
         Node::start(settings)?.run(told).await
     });
+    let ended = match ended {
+        Ok(Some(node)) => return Err(start_again(node)),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
     // Not waiting for its threads: a name that is being looked up may take half a minute.
     runtime.shutdown_background();
     ended
+}
+
+/// The same program with the same arguments, in this process: nothing of who it was is left, no connection, thread or
+/// lock. Returns only where that fails.
+fn start_again(node: NodeId) -> ServerError {
+    tracing::info!(%node, "starting again as the member whose place was taken");
+    let again = |program| Command::new(program).args(std::env::args_os().skip(1)).exec();
+    let source = std::env::current_exe().map_or_else(|error| error, again);
+    ServerError::TookPlace { node, source }
 }
 
 /// Everything the control thread holds on to.
@@ -167,7 +205,8 @@ impl Node {
 }
 
 impl Node {
-    async fn run(self, mut told: Told) -> Result<(), ServerError> {
+    /// `Ok` with a node: this process has to start again, as that one.
+    async fn run(self, mut told: Told) -> Result<Option<NodeId>, ServerError> {
         let Self { settings, clock, store, shared, ready, drain, network, peers, client, peer, workers, metrics, open } =
             self;
         tracing::info!(name = settings.name, node = %shared.node, client = %client.local_addr()?,
@@ -189,12 +228,17 @@ impl Node {
         };
         tokio::spawn(handoff::deliver(delivering, network.clone()));
         tokio::spawn(shared.exchange.clone().run());
+        let membership = shared.membership.clone();
         let joining = Joining { settings, clock, store: store.clone(), shared: shared.clone(), network, peers };
         let ready = Arc::new(ready);
         let joined = tokio::spawn(joining.run(ready.clone()));
         tokio::select! {
             () = told.wait() => {}
             error = failed(joined) => return Err(error),
+            end = membership.ended() => return match end {
+                End::TookPlace(node) => Ok(Some(node)),
+                End::Succeeded { address, start } => Err(ServerError::Succeeded { address, start }),
+            },
         }
         tracing::info!("draining");
         ready.send_replace(Readiness::Draining);
@@ -206,7 +250,7 @@ impl Node {
         drop(workers);
         store.close()?;
         tracing::info!("stopped");
-        Ok(())
+        Ok(None)
     }
 }
 
