@@ -213,7 +213,7 @@ impl Bootstrap {
         }
         match (&self.state, self.foreign, self.options) {
             (FoundingState::Formed(_), ..) => "nothing: the cluster is formed".into(),
-            (FoundingState::Claimed(seat), ..) => format!("to start again as member {}", seat.node),
+            (FoundingState::Claimed(seat), ..) => format!("its own start as member {}", seat.node),
             (FoundingState::Accepted(founding), ..) => {
                 format!("the word of node {} on the cluster it proposed", founding.proposer)
             }
@@ -285,6 +285,11 @@ impl Bootstrap {
                 self.uninformed.remove(&from);
             }
             (Message::Claim(claim), Message::ClaimAnswer(answer)) => self.claim_answered(from, claim, *answer, now),
+            // A release that knows of no claims says no.
+            (Message::Claim(claim), Message::Declined(why)) => {
+                let answer = ClaimAnswer { verdict: Verdict::Declined(why), down: Vec::new(), members: Vec::new() };
+                self.claim_answered(from, claim, answer, now);
+            }
             (Message::AskOutcome(cluster), Message::Outcome(outcome)) => self.learned(from, *cluster, &outcome),
             _ => {}
         }

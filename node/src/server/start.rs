@@ -2,8 +2,6 @@
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::http::{self, Http, Metrics};
 use crate::peers::{AddressBook, Control, Identity, Network, PeerOptions, PeerServer, Peers, Secret};
+use crate::server::again::start_again;
 use crate::server::buckets::Buckets;
 use crate::server::control::{Handler, PeerControl, Refusal};
 use crate::server::disk::Disk;
@@ -95,23 +94,9 @@ pub fn run(settings: Settings) -> Result<(), ServerError> {
         let told = Told::listen()?;
         Node::start(settings)?.run(told).await
     });
-    let ended = match ended {
-        Ok(Some(node)) => return Err(start_again(node)),
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
-    };
     // Not waiting for its threads: a name that is being looked up may take half a minute.
     runtime.shutdown_background();
     ended
-}
-
-/// The same program with the same arguments, in this process: nothing of who it was is left, no connection, thread or
-/// lock. Returns only where that fails.
-fn start_again(node: NodeId) -> ServerError {
-    tracing::info!(%node, "starting again as the member whose place was taken");
-    let again = |program| Command::new(program).args(std::env::args_os().skip(1)).exec();
-    let source = std::env::current_exe().map_or_else(|error| error, again);
-    ServerError::TookPlace { node, source }
 }
 
 /// Everything the control thread holds on to.
@@ -205,12 +190,12 @@ impl Node {
 }
 
 impl Node {
-    /// `Ok` with a node: this process has to start again, as that one.
-    async fn run(self, mut told: Told) -> Result<Option<NodeId>, ServerError> {
+    async fn run(self, mut told: Told) -> Result<(), ServerError> {
         let Self { settings, clock, store, shared, ready, drain, network, peers, client, peer, workers, metrics, open } =
             self;
-        tracing::info!(name = settings.name, node = %shared.node, client = %client.local_addr()?,
-            peer = %peer.local_addr()?, data = %settings.data_dir.display(), "listening");
+        let (client_addr, peer_addr) = (client.local_addr()?, peer.local_addr()?);
+        tracing::info!(name = settings.name, node = %shared.node, client = %client_addr, peer = %peer_addr,
+            data = %settings.data_dir.display(), "listening");
         tokio::spawn(accept_peers(peer, workers.clone(), open.clone(), drain.connections.subscribe()));
         let (connections, closed) = (settings.limits.connections, drain.listeners.subscribe());
         let (dealing, entering) = (workers.clone(), open.clone());
@@ -236,7 +221,10 @@ impl Node {
             () = told.wait() => {}
             error = failed(joined) => return Err(error),
             end = membership.ended() => return match end {
-                End::TookPlace(node) => Ok(Some(node)),
+                End::TookPlace(node) => {
+                    tracing::info!(%node, "starting again as the member whose place was taken");
+                    Err(ServerError::TookPlace { node, source: start_again(client_addr, peer_addr) })
+                }
                 End::Succeeded { address, start } => Err(ServerError::Succeeded { address, start }),
             },
         }
@@ -250,7 +238,7 @@ impl Node {
         drop(workers);
         store.close()?;
         tracing::info!("stopped");
-        Ok(None)
+        Ok(())
     }
 }
 
