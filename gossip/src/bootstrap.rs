@@ -3,8 +3,10 @@
 //! Every exchange is a request and its reply. [`Bootstrap::handle`] answers a request; [`Bootstrap::tick`] says what to
 //! ask; [`Bootstrap::reply`] takes the answer. Whenever [`Bootstrap::state`] changed, the driver makes it durable
 //! before it sends anything (G1): the state is all that must survive a restart. What candidates say of themselves is in
-//! `introduce`, proposals in `propose`, their end in `commit`.
+//! `introduce`, proposals in `propose`, their end in `commit`, and the way back of a member that lost everything in
+//! `claim`.
 
+mod claim;
 mod commit;
 mod introduce;
 mod propose;
@@ -17,6 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
 use crate::node_info::NodeInfo;
+pub use claim::{Belief, Claim, ClaimAnswer, GRANT_AGE_MAX, Seat, Verdict};
+use claim::{Grant, Lost};
 
 /// A candidate not heard of for this long is gone.
 const CANDIDATE_AGE_MAX: Duration = Duration::from_secs(5);
@@ -89,6 +93,8 @@ pub enum FoundingState {
     Accepted(Box<Founding>),
     /// Member of this cluster for good.
     Formed(Box<Founding>),
+    /// Free all the same until this place is in `node.json`; from then on that member, restarted (G10).
+    Claimed(Box<Seat>),
 }
 
 #[derive(Clone, Debug)]
@@ -130,6 +136,14 @@ pub struct Bootstrap {
     /// Members still to be told of the commit.
     uninformed: BTreeSet<NodeId>,
     foreign: Option<u128>,
+    /// The place in a formed cluster that this node claims.
+    lost: Option<Lost>,
+    /// Places granted to others.
+    grants: BTreeMap<NodeId, Grant>,
+    /// When members were last heard of.
+    heard: BTreeMap<NodeId, Duration>,
+    /// When this process was first told the time.
+    began: Option<Duration>,
     /// Why the last proposal came to nothing.
     failure: Option<String>,
     next_round: Duration,
@@ -140,6 +154,11 @@ pub struct Bootstrap {
 impl Bootstrap {
     /// `state` as it was persisted. `options`: `None` for a node that founds nothing.
     pub fn new(this: NodeInfo, options: Option<FoundingOptions>, seeds: Vec<String>, state: FoundingState) -> Self {
+        let state = match state {
+            FoundingState::Claimed(seat) if seat.node == this.id => FoundingState::Formed(Box::new(seat.founding)),
+            FoundingState::Claimed(_) => FoundingState::Free,
+            state => state,
+        };
         let uninformed = match &state {
             FoundingState::Formed(founding) if founding.proposer == this.id => others(founding, this.id),
             _ => BTreeSet::new(),
@@ -154,6 +173,10 @@ impl Bootstrap {
             proposal: None,
             uninformed,
             foreign: None,
+            lost: None,
+            grants: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            began: None,
             failure: None,
             next_round: Duration::ZERO,
             next_proposal: Duration::ZERO,
@@ -180,6 +203,9 @@ impl Bootstrap {
 
     /// What the node is waiting for, in words for `/readyz` and the log.
     pub fn waiting_for(&self) -> String {
+        if let Some(place) = self.waiting_for_place() {
+            return place;
+        }
         if self.formed().is_none()
             && let Some(obstacle) = self.obstacle().or_else(|| self.failure.clone())
         {
@@ -187,11 +213,16 @@ impl Bootstrap {
         }
         match (&self.state, self.foreign, self.options) {
             (FoundingState::Formed(_), ..) => "nothing: the cluster is formed".into(),
+            (FoundingState::Claimed(seat), ..) => format!("its own start as member {}", seat.node),
             (FoundingState::Accepted(founding), ..) => {
                 format!("the word of node {} on the cluster it proposed", founding.proposer)
             }
             (FoundingState::Free, Some(cluster), _) => {
-                format!("a place in the formed cluster {cluster:032x}; joining a formed cluster is not in this release")
+                format!(
+                    "a place in the formed cluster {cluster:032x}; no member of it is known by the name {:?}, and a new \
+                     member is not in this release",
+                    self.this.name
+                )
             }
             (FoundingState::Free, None, None) => {
                 "a cluster: neither bootstrap-expect is set nor does a seed know of one".into()
@@ -225,12 +256,15 @@ impl Bootstrap {
         if now < self.next_round {
             return Vec::new();
         }
+        self.began.get_or_insert(now);
         self.next_round = now + INTERVAL;
         self.candidates.retain(|_, candidate| now.saturating_sub(candidate.heard) <= CANDIDATE_AGE_MAX);
         self.withdraw_if_late(now);
         self.propose_if_complete(now, fresh_cluster_id);
         match &self.state {
+            FoundingState::Free if self.lost.is_some() => self.claims(now, fresh_cluster_id as u64),
             FoundingState::Free => self.introductions(),
+            FoundingState::Claimed(_) => Vec::new(),
             FoundingState::Accepted(founding) if founding.proposer == self.this.id => self.proposals(founding),
             FoundingState::Accepted(founding) => self.ask_outcome(founding),
             FoundingState::Formed(founding) => {
@@ -249,6 +283,12 @@ impl Bootstrap {
             (Message::Propose(proposed), Message::Declined(why)) => self.declined_by(from, proposed.cluster, &why, now),
             (Message::Commit(_), Message::Ok) => {
                 self.uninformed.remove(&from);
+            }
+            (Message::Claim(claim), Message::ClaimAnswer(answer)) => self.claim_answered(from, claim, *answer, now),
+            // A release that knows of no claims says no.
+            (Message::Claim(claim), Message::Declined(why)) => {
+                let answer = ClaimAnswer { verdict: Verdict::Declined(why), down: Vec::new(), members: Vec::new() };
+                self.claim_answered(from, claim, answer, now);
             }
             (Message::AskOutcome(cluster), Message::Outcome(outcome)) => self.learned(from, *cluster, &outcome),
             _ => {}

@@ -59,6 +59,8 @@ pub struct Gossip {
     favours: BTreeMap<(NodeId, NodeId), Duration>,
     /// Members that this node could not reach.
     accusations: BTreeMap<NodeId, Accusation>,
+    /// A newer start of this node, of another process.
+    successor: Option<Box<NodeInfo>>,
     /// Called down on this node's word alone, and for this node alone (G8).
     lone: BTreeSet<NodeId>,
     rumours: Queue<NodeId>,
@@ -102,6 +104,7 @@ impl Gossip {
             probes: BTreeMap::new(),
             favours: BTreeMap::new(),
             accusations: BTreeMap::new(),
+            successor: None,
             lone: BTreeSet::new(),
             rumours: Queue::default(),
             entry_rumours: Queue::default(),
@@ -209,6 +212,11 @@ impl Gossip {
     pub fn adopt(&mut self, registry: Registry, changed: Vec<String>) {
         self.registry = registry;
         changed.into_iter().for_each(|name| self.entry_rumours.push(name));
+    }
+
+    /// Another process that began to serve as this node after this one: this one must end (G11).
+    pub fn successor(&self) -> Option<&NodeInfo> {
+        self.successor.as_deref()
     }
 
     /// The table.

@@ -1,6 +1,6 @@
 //! Who is in the cluster and who is alive. Machines without I/O: time, randomness and messages arrive as arguments.
 //!
-//! In this release the members that own data are those that founded the cluster. [`Bootstrap`] forms it; [`Gossip`] keeps
+//! In this release the members that own data are those that founded the cluster, or came back in their places. [`Bootstrap`] forms it; [`Gossip`] keeps
 //! its nodes informed of each other: push-pull gossip (Demers et al., 1987) carried by the probes of SWIM (Das et al.,
 //! 2002) with Lifeguard's local health (Dadgar et al., 2018), and the φ of Hayashibara et al. (2004) over what arrives.
 //! `docs/gossip.md` describes it and has its figures.
@@ -16,6 +16,9 @@
 //! - **G8** A node is called down only on the word of two that could not reach it, of two zones where the nodes that could
 //!   tell are in several. One that nobody else can be asked about is down for the asking node alone.
 //! - **G9** A pause of a node's own is no silence of the others: what passes while it is not looking is no time.
+//! - **G10** An empty node takes the place of a member only with the word of a majority of the other members and of all of
+//!   them that are not down, each of which holds that member to be down and lets nobody else have its place meanwhile.
+//! - **G11** Of several processes with one node id the one with the newest start is the member; the others end.
 
 pub mod arrivals;
 pub mod bootstrap;

@@ -4,7 +4,7 @@
 use rondo_ring::NodeId;
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Candidates, Founding, Outcome};
+use crate::bootstrap::{Candidates, Claim, ClaimAnswer, Founding, Outcome};
 use crate::compact;
 use crate::node_info::{NodeInfo, Stamp};
 use crate::registry::{Entry, EntryDigest};
@@ -108,6 +108,10 @@ pub enum Message {
     LastSeen(Option<(u64, u64)>),
     /// Done; nothing to say.
     Ok,
+    /// "May I be that member of yours?": answered with `ClaimAnswer` (G10).
+    Claim(Box<Claim>),
+    /// A member's word on it.
+    ClaimAnswer(Box<ClaimAnswer>),
 }
 
 /// Bytes that are no message.

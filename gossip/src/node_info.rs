@@ -57,6 +57,13 @@ impl NodeInfo {
         self.start > 0
     }
 
+    /// Whether this is the record of a process that began to serve as the node after the one whose record that is. Two
+    /// that began at the same time with the same directory differ by where they are: then one of them is the newer.
+    pub fn is_newer_start(&self, than: &Self) -> bool {
+        let order = |info: &Self| (info.start, info.instance, info.peer_addr.clone());
+        self.serves() && order(self) > order(than)
+    }
+
     /// What the layout needs of it.
     pub fn member(&self) -> Member {
         Member { id: self.id, zone: self.zone.clone(), weight: self.weight }

@@ -1,5 +1,6 @@
 //! A running node: one worker thread per core drives the machines, one control thread keeps house.
 
+mod again;
 pub mod buckets;
 pub mod control;
 mod descriptors;

@@ -57,6 +57,7 @@ impl Bootstrap {
 
     pub(super) fn heard_of(&mut self, founding: Founding) {
         self.foreign = Some(founding.cluster);
+        self.look_for_place(&founding);
         self.commit_accepted(founding);
     }
 }

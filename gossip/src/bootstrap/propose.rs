@@ -58,6 +58,7 @@ impl Bootstrap {
             FoundingState::Accepted(other) => {
                 Message::Declined(format!("it has accepted the proposal of {}", other.proposer))
             }
+            FoundingState::Claimed(_) => Message::Declined("it has a place in a formed cluster".into()),
             FoundingState::Free if self.foreign.is_some() => Message::Declined("it knows of a formed cluster".into()),
             FoundingState::Free if !member || founding.proposer != from || self.options.is_none() => {
                 Message::Declined("it takes no part in this founding".into())

@@ -18,7 +18,10 @@ pub(super) const RECORDS_MAX: usize = 128;
 
 impl Gossip {
     pub(super) fn answer_exchange(&mut self, from: NodeId, exchange: Exchange) -> Message {
-        let asked = exchange.wants.clone();
+        let mut asked = exchange.wants.clone();
+        // Of a newer start than the one that speaks: it must know that it is not the member any more (G11).
+        let outdated = |held: &crate::NodeInfo| held.incarnation > exchange.stamp.incarnation;
+        asked.extend(self.members.info(from).filter(|held| outdated(held)).map(|held| held.id));
         let wants = self.hear(from, exchange);
         if !self.members.this().serves() {
             return Message::Declined("still starting".into());
@@ -63,7 +66,9 @@ impl Gossip {
         for rumour in rumours {
             let node = rumour.node;
             if node == self.members.this().id {
-                self.answer_for_oneself(&rumour);
+                if self.answer_for_oneself(&rumour) {
+                    lacking.push(node);
+                }
                 continue;
             }
             match self.members.take(rumour) {
@@ -86,13 +91,26 @@ impl Gossip {
         lacking
     }
 
-    /// What is said against this node, or of a later life of it, is outdone: its own word is the last (G7).
-    pub(super) fn answer_for_oneself(&mut self, rumour: &Rumour) {
+    /// What is said against this node, or of a later life of it, is outdone: its own word is the last (G7). But where
+    /// another process has begun to serve as this node, with a newer start, this one is not the member any more (G11).
+    /// Whether the record is lacking that would tell one from the other.
+    pub(super) fn answer_for_oneself(&mut self, rumour: &Rumour) -> bool {
         let this = self.members.this();
         let held = this.stamp();
+        let info = rumour.info.as_ref().filter(|info| info.id == this.id && info.stamp() == rumour.stamp);
+        if let Some(info) = info
+            && this.serves()
+            && info.is_newer_start(this)
+        {
+            self.successor = Some(info.clone());
+            return false;
+        }
+        if this.serves() && info.is_none() && rumour.stamp.incarnation > held.incarnation {
+            return true;
+        }
         // While it only starts, it is not there, and the others may say so.
         if rumour.stamp < held || !this.serves() || rumour.stamp == held && !rumour.is_grave() {
-            return;
+            return false;
         }
         self.members.change_this(|this| {
             this.incarnation = rumour.stamp.incarnation.max(held.incarnation);
@@ -102,6 +120,7 @@ impl Gossip {
         if rumour.is_grave() {
             self.health.worse(1);
         }
+        false
     }
 
     pub(super) fn take_entries(&mut self, entries: Vec<Entry>) {

@@ -59,7 +59,8 @@ fn a_cluster_that_has_moved_as_a_whole_finds_itself_again() {
     }
 }
 
-/// A directory that was restored from an old copy: the others have heard of later lives of this node.
+/// A directory that was restored from an old copy: the others have heard of later lives of this node. One that serves
+/// without their word on that is told, and must end (G11); the next start is above what they have seen.
 #[test]
 fn an_old_copy_of_a_node_outdoes_its_own_past() {
     let mut world = World::new(7, 3, 1);
@@ -77,6 +78,12 @@ fn an_old_copy_of_a_node_outdoes_its_own_past() {
     world.restart(1, false, None);
     world.serve(1);
     world.run(secs(3));
+    assert_eq!(world.nodes[1].gossip.successor().map(|later| later.start), Some(4));
+    world.kill(1);
+    world.restart(1, false, None);
+    world.nodes[1].gossip.begin(5, 5);
+    world.run(secs(3));
+    assert_eq!(world.nodes[1].gossip.successor(), None);
     assert!(seen(&world) > before, "{:?} after {before:?}", seen(&world));
     assert!(world.all_up());
 }

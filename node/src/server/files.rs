@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rondo_gossip::bootstrap::Seat;
 use rondo_gossip::{Entry, FoundingState, NodeInfo};
 use rondo_storage::store::{DataDirectory, DirectoryError};
 
@@ -32,6 +33,8 @@ impl Files {
         match (&founding, directory.cluster()) {
             // Again, if the process ended between the two steps of `keep_founding`.
             (FoundingState::Formed(founding), _) => directory.join(founding.cluster)?,
+            // Taken, or not yet: the machine sees by the node's id which.
+            (FoundingState::Claimed(seat), Some(cluster)) if seat.founding.cluster == cluster => {}
             (_, Some(cluster)) => {
                 let reason = format!("it does not have the cluster {cluster:032x} that the data directory belongs to");
                 return Err(DirectoryError::Damaged { path: directory.path().join(FOUNDING), reason });
@@ -59,6 +62,13 @@ impl Files {
         }
         self.founding = state.clone();
         Ok(())
+    }
+
+    /// After the place was kept: makes this the directory of that member, durably when it returns. A process that ends
+    /// between the two is a free node still.
+    pub fn take_place(&self, seat: &Seat, members: &[NodeInfo]) -> Result<(), DirectoryError> {
+        self.keep_members(members)?;
+        self.directory.take_place(seat.node, seat.founding.cluster, seat.start)
     }
 
     /// The members' records as last heard.
@@ -98,7 +108,7 @@ pub fn publish_addresses(
 #[cfg(test)]
 mod tests {
     use rondo_gossip::Founding;
-    use rondo_ring::{Layout, Member, PartitionCount, ReplicationFactor};
+    use rondo_ring::{Layout, Member, NodeId, PartitionCount, ReplicationFactor};
 
     use super::*;
 
@@ -117,6 +127,27 @@ mod tests {
         directory.keep(FOUNDING, &state).unwrap();
         assert_eq!(Files::open(directory.clone()).unwrap().founding(), &state);
         assert_eq!(directory.cluster(), Some(7));
+    }
+
+    #[test]
+    fn a_place_is_taken_in_one_step_and_only_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Arc::new(DataDirectory::open(dir.path()).unwrap());
+        let FoundingState::Formed(founding) = formed(7, &directory) else { unreachable!() };
+        let seat = Seat { founding: *founding, node: NodeId(9), start: 5 };
+        let mut files = Files::open(directory.clone()).unwrap();
+        files.keep_founding(&FoundingState::Claimed(Box::new(seat.clone()))).unwrap();
+        assert_ne!(directory.node(), seat.node);
+        assert!(matches!(Files::open(directory.clone()).unwrap().founding(), FoundingState::Claimed(_)));
+
+        files.take_place(&seat, &[]).unwrap();
+        drop(files);
+        drop(directory);
+        let directory = Arc::new(DataDirectory::open(dir.path()).unwrap());
+        assert_eq!((directory.node(), directory.cluster(), directory.start().counter), (seat.node, Some(7), 6));
+        let mut files = Files::open(directory.clone()).unwrap();
+        files.keep_founding(&FoundingState::Formed(Box::new(seat.founding))).unwrap();
+        assert!(matches!(directory.take_place(NodeId(10), 7, 9), Err(DirectoryError::Foreign { .. })));
     }
 
     #[test]

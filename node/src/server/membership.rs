@@ -65,6 +65,22 @@ pub struct Published {
     pub members: Arc<Vec<MemberInfo>>,
     /// What an unformed node waits for.
     pub waiting_for: String,
+    /// Why this process cannot go on.
+    pub end: Option<End>,
+}
+
+/// A process that is not, or no longer, the node it started as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its directory is that of this member now, which has to start.
+    TookPlace(NodeId),
+    /// Another process is this node, there, with a newer start.
+    Succeeded {
+        /// Where it is.
+        address: String,
+        /// Its start.
+        start: u64,
+    },
 }
 
 impl Membership {
@@ -76,6 +92,21 @@ impl Membership {
     /// Wakes whenever something else is published.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.clone()
+    }
+
+    /// Until this process cannot go on.
+    pub async fn ended(&self) -> End {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(end) = &self.now().end {
+                return end.clone();
+            }
+            // The task lives as long as the process.
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// A message of another node; the future is its answer.
@@ -159,6 +190,7 @@ pub fn start(
         changed,
         tell: tell.clone(),
         serving: false,
+        end: None,
         states: std::collections::HashMap::new(),
         unrecorded: BTreeSet::new(),
         unkept: false,

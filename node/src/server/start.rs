@@ -10,6 +10,7 @@ use rondo_config::Settings;
 use rondo_coordinator::{Bucket, HedgeBudget};
 use rondo_gossip::NodeInfo;
 use rondo_gossip::bootstrap::FoundingOptions;
+use rondo_ring::NodeId;
 use rondo_storage::engine::disk::DiskEngine;
 use rondo_storage::engine::{Engine, EngineError};
 use rondo_storage::store::{DataDirectory, DirectoryError, Store};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::http::{self, Http, Metrics};
 use crate::peers::{AddressBook, Control, Identity, Network, PeerOptions, PeerServer, Peers, Secret};
+use crate::server::again::start_again;
 use crate::server::buckets::Buckets;
 use crate::server::control::{Handler, PeerControl, Refusal};
 use crate::server::disk::Disk;
@@ -26,7 +28,7 @@ use crate::server::files::{self, Files};
 use crate::server::handoff::{self, Delivering};
 use crate::server::join::Joining;
 use crate::server::mailbox::Acknowledgements;
-use crate::server::membership::{self, Beginning};
+use crate::server::membership::{self, Beginning, End};
 use crate::server::pages::Pages;
 use crate::server::staleness::Estimator;
 use crate::server::stop::{Drain, Open, Told, drained};
@@ -57,6 +59,27 @@ pub enum ServerError {
     /// The directory of another cluster, or another secret: nobody whom it knows would have it back.
     #[error("{0}; nothing was written, and no node of this one's own cluster answered")]
     Refused(#[from] Refusal),
+    /// This process took the place of a member that had lost its directory, and could not start again as that member.
+    #[error(
+        "the data directory is now that of member {node}, as which this process cannot start: {source}; start it again"
+    )]
+    TookPlace {
+        /// Who that is.
+        node: NodeId,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Two processes with one node id: the one that started last is the node.
+    #[error(
+        "another process is this node since its start {start}, at {address}: this one, of an older start, must not go on. \
+         Two nodes must never have one data directory, or a copy of it, or one name"
+    )]
+    Succeeded {
+        /// Where the other is.
+        address: String,
+        /// Its start.
+        start: u64,
+    },
     /// Threads, signals, files.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -169,8 +192,9 @@ impl Node {
     async fn run(self, mut told: Told) -> Result<(), ServerError> {
         let Self { settings, clock, store, shared, ready, drain, network, peers, client, peer, workers, metrics, open } =
             self;
-        tracing::info!(name = settings.name, node = %shared.node, client = %client.local_addr()?,
-            peer = %peer.local_addr()?, data = %settings.data_dir.display(), "listening");
+        let (client_addr, peer_addr) = (client.local_addr()?, peer.local_addr()?);
+        tracing::info!(name = settings.name, node = %shared.node, client = %client_addr, peer = %peer_addr,
+            data = %settings.data_dir.display(), "listening");
         tokio::spawn(accept_peers(peer, workers.clone(), open.clone(), drain.connections.subscribe()));
         let (connections, closed) = (settings.limits.connections, drain.listeners.subscribe());
         let (dealing, entering) = (workers.clone(), open.clone());
@@ -188,12 +212,20 @@ impl Node {
         };
         tokio::spawn(handoff::deliver(delivering, network.clone()));
         tokio::spawn(shared.exchange.clone().run());
+        let membership = shared.membership.clone();
         let joining = Joining { settings, clock, store: store.clone(), shared: shared.clone(), network, peers };
         let ready = Arc::new(ready);
         let joined = tokio::spawn(joining.run(ready.clone()));
         tokio::select! {
             () = told.wait() => {}
             error = failed(joined) => return Err(error),
+            end = membership.ended() => return match end {
+                End::TookPlace(node) => {
+                    tracing::info!(%node, "starting again as the member whose place was taken");
+                    Err(ServerError::TookPlace { node, source: start_again(client_addr, peer_addr) })
+                }
+                End::Succeeded { address, start } => Err(ServerError::Succeeded { address, start }),
+            },
         }
         tracing::info!("draining");
         ready.send_replace(Readiness::Draining);

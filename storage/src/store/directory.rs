@@ -87,6 +87,22 @@ impl DataDirectory {
         }
     }
 
+    /// Makes the directory of a node that has never served that of a member which lost its own, in one step: its id, its
+    /// cluster, and a start of it with that number, which may have served, so that nothing here counts until it is
+    /// refilled. From the next [`open`](Self::open) on; this process is no one any more.
+    pub fn take_place(&self, node: NodeId, cluster: u128, counter: u64) -> Result<(), DirectoryError> {
+        if let Some(here) = self.cluster() {
+            return Err(DirectoryError::Foreign { path: self.path.clone(), here, asked: cluster });
+        }
+        let instance = new_instance()?;
+        self.change(|identity| {
+            (identity.node, identity.cluster) = (node, Some(cluster));
+            identity.starts = StartHistory::default();
+            identity.starts.push(Start { counter, instance }, true);
+            identity.distrust = Distrust::Everything;
+        })
+    }
+
     /// What this directory knows of its starts: for [`judge_start`](super::judge_start).
     pub fn starts(&self) -> StartHistory {
         self.identity.lock().starts.clone()

@@ -4,7 +4,7 @@
 //!
 //! - **K1** No quorum request through a live node fails while another node is killed, paused, cut off, moved or stopped.
 //! - **K2** What was acknowledged is there after that, whatever addresses the nodes have now.
-//! - **K3** A pod that lost its volume founds nothing.
+//! - **K3** A pod that lost its volume founds nothing, and gets its place back.
 //! - **K4** Nothing of a test is left over in the engine.
 
 #![cfg(target_os = "linux")]

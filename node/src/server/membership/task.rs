@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rondo_gossip::bootstrap::Request;
+use rondo_gossip::bootstrap::{Belief, Request};
 use rondo_gossip::registry::RegistryError;
 use rondo_gossip::{Bootstrap, Entry, FoundingState, Gossip, GossipOptions, Message, NodeInfo, Registry};
 use rondo_ring::{Layout, Liveness, NodeId, View};
@@ -13,7 +13,7 @@ use rondo_storage::store::{DirectoryError, Start, Store, WallClock};
 use rondo_storage::versions::ActorId;
 use tokio::sync::{mpsc, watch};
 
-use super::{Network, OnReply, Published, Told};
+use super::{End, Network, OnReply, Published, Told};
 use crate::server::buckets::Buckets;
 use crate::server::files::Files;
 use crate::server::time::{Clock, SystemClock};
@@ -44,6 +44,7 @@ pub(super) struct Task {
     pub(super) changed: watch::Sender<()>,
     pub(super) tell: mpsc::UnboundedSender<Told>,
     pub(super) serving: bool,
+    pub(super) end: Option<End>,
     /// As last published.
     pub(super) states: HashMap<NodeId, Liveness>,
     /// Members whose start is not remembered yet.
@@ -95,6 +96,10 @@ impl Task {
 
     fn answer(&mut self, from: NodeId, message: Message) -> Message {
         let now = self.clock.now();
+        if let Message::Claim(claim) = &message {
+            return self.bootstrap.claimed(from, claim, self.belief(claim.seat), now);
+        }
+        self.bootstrap.heard(from, now);
         if is_of_founding(&message) {
             let answer = self.bootstrap.handle(from, message, now);
             return self.keep_founding().map_or_else(Message::Declined, |()| answer);
@@ -110,8 +115,20 @@ impl Task {
         }
     }
 
+    /// What is believed here of the members, one of whose places is claimed.
+    fn belief(&self, seat: NodeId) -> Belief {
+        let Some(gossip) = &self.gossip else { return Belief::default() };
+        let (now, members) = (self.clock.now(), gossip.members().infos());
+        let down = members.iter().map(|info| info.id).filter(|&id| gossip.liveness(id, now) == Liveness::Down);
+        // A start that did not come to serve was told as an incarnation only.
+        let told = gossip.members().info(seat).map_or(0, |info| info.incarnation);
+        let last_start = self.store.last_start(seat).map_or(0, |start| start.counter).max(told);
+        Belief { serves: self.serving, down: down.collect(), last_start, members }
+    }
+
     fn replied(&mut self, from: NodeId, request: &Request, message: Message) {
         let now = self.clock.now();
+        self.bootstrap.heard(from, now);
         if is_of_founding(&request.message) {
             self.bootstrap.reply(from, &request.message, message, now);
             let _ = self.keep_founding();
@@ -139,6 +156,11 @@ impl Task {
     /// What the gossip has decided: records to remember, properties to put in force, requests to send.
     fn carry_out(&mut self) {
         let Some(gossip) = &mut self.gossip else { return };
+        if let Some(successor) = gossip.successor().filter(|_| self.end.is_none()) {
+            self.end = Some(End::Succeeded { address: successor.peer_addr.clone(), start: successor.start });
+            self.show();
+            return;
+        }
         let (changed, incoming) = (gossip.take_changed(), gossip.take_incoming());
         self.changed(changed);
         if !incoming.is_empty() {
@@ -266,6 +288,18 @@ impl Task {
             return Err(error.to_string());
         }
         self.became_formed();
+        self.take_place()
+    }
+
+    /// The place that was granted, in `node.json`: from then on this process is nobody, until it starts again.
+    fn take_place(&mut self) -> Result<(), String> {
+        let Some(seat) = self.bootstrap.seat().filter(|_| self.end.is_none()) else { return Ok(()) };
+        if let Err(error) = self.files.take_place(seat, &self.bootstrap.seat_members()) {
+            tracing::error!(%error, "the place could not be taken");
+            return Err(error.to_string());
+        }
+        self.end = Some(End::TookPlace(seat.node));
+        self.show();
         Ok(())
     }
 
@@ -329,6 +363,7 @@ impl Task {
             view,
             members: Arc::new(members),
             waiting_for: self.bootstrap.waiting_for(),
+            end: self.end.clone(),
         };
         self.shown.store(Arc::new(published));
         self.changed.send_replace(());
@@ -368,8 +403,8 @@ fn say_change(info: &NodeInfo, was: Option<Liveness>, is: Option<Liveness>) {
 
 /// Messages of the founding, and questions that its machine answers.
 fn is_of_founding(message: &Message) -> bool {
-    use Message::{AskOutcome, Commit, Formed, Introduce, Propose};
-    matches!(message, Introduce(_) | Formed(_) | Propose(_) | Commit(_) | AskOutcome(_))
+    use Message::{AskOutcome, Claim, Commit, Formed, Introduce, Propose};
+    matches!(message, Introduce(_) | Formed(_) | Propose(_) | Commit(_) | AskOutcome(_) | Claim(_))
 }
 
 fn fresh_cluster_id() -> u128 {
