@@ -114,6 +114,31 @@ fn a_member_that_lost_its_directory_is_itself_again_and_refilled() {
 }
 
 #[test]
+fn killed_on_its_way_back_it_comes_back_all_the_same() {
+    let mut cluster = Cluster::start(3);
+    cluster.settled(&[0, 1, 2], "healthy");
+    let (before, mut written) = (ids(&cluster[0]), Written::new());
+    load(&cluster, &[0, 1, 2], "first", &mut written);
+    lose_directory(&mut cluster[1]);
+    let claims = "waiting for the place of";
+    for moment in [claims, claims, "starting again as the member", "reads here count only after", "refilling from"] {
+        let said = |node: &Node| node.log_text().matches(moment).count();
+        let so_far = said(&cluster[1]);
+        cluster[1].start();
+        eventually(BACK, "the moment of a kill", || {
+            let log = cluster[1].log_tail();
+            holds(said(&cluster[1]) > so_far, || format!("{moment:?} is not in\n{log}"))
+        });
+        cluster[1].kill();
+    }
+    cluster[1].start();
+    ready(&mut cluster[1]);
+    cluster.settled(&[0, 1, 2], "healthy");
+    assert_eq!(ids(&cluster[1]), before);
+    whole(&cluster[1], &written);
+}
+
+#[test]
 fn a_directory_lost_while_the_whole_cluster_was_stopped() {
     let mut cluster = Cluster::start(3);
     cluster.settled(&[0, 1, 2], "healthy");
