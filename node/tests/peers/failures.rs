@@ -278,7 +278,7 @@ async fn what_the_network_held_up_is_as_old_as_that() {
     for number in 0..4 {
         hold.send(number == 2).unwrap();
         let asked = one.ask(&peers, two.id(), read(number), FAR);
-        tokio::time::sleep(delay).await;
+        pass(delay).await;
         hold.send(false).unwrap();
         assert!(is_answer_to(number, &asked.await.unwrap()));
     }

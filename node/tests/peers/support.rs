@@ -220,6 +220,11 @@ pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Time that a test is about: what is measured is how long it was.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// A member with options of its own.
 pub(crate) fn node_with(id: u128, change: impl FnOnce(&mut PeerOptions)) -> Node {
     let mut options = options();
