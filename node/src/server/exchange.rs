@@ -157,11 +157,8 @@ impl Exchange {
     }
 
     fn begin_due(self: &Arc<Self>, view: &Arc<View>, now: Duration) {
-        let depth = self.depth();
-        let peers: Vec<_> =
-            sharing(view, depth).into_iter().map(|id| (id, view.liveness(id) != Liveness::Down)).collect();
+        self.meet(view, now);
         let mut schedule = self.schedule.lock();
-        schedule.set_peers(&peers, self.configuration(view), now);
         while let Some((peer, memory)) = schedule.next(now) {
             let (exchange, view) = (self.clone(), view.clone());
             tokio::spawn(async move {
@@ -169,6 +166,14 @@ impl Exchange {
                 exchange.ended(peer, outcome);
             });
         }
+    }
+
+    /// Who shares keys with this node now, and is there.
+    fn meet(&self, view: &Arc<View>, now: Duration) {
+        let others = sharing(view, self.depth()).into_iter();
+        let peers: Vec<_> = others.map(|id| (id, view.liveness(id) != Liveness::Down)).collect();
+        let configuration = self.configuration(view);
+        self.schedule.lock().set_peers(&peers, configuration, now);
     }
 
     fn depth(&self) -> usize {
@@ -299,6 +304,10 @@ impl Exchange {
     /// Begins an exchange with every node that shares keys with this one, or asks it to begin one; who they are.
     pub fn begin_all(self: &Arc<Self>) -> Vec<NodeId> {
         let now = self.clock.now();
+        // Asked right after the start, it may not have looked at them yet.
+        if let Some(view) = self.membership.now().view.clone() {
+            self.meet(&view, now);
+        }
         let (all, others) = {
             let mut schedule = self.schedule.lock();
             let all: Vec<NodeId> = schedule.standings().map(|(id, _)| id).collect();
