@@ -1,6 +1,6 @@
 //! Several nodes that found a cluster.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::{Index, IndexMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +29,7 @@ pub struct Builder {
     zones: Vec<String>,
     arguments: Vec<String>,
     expect: Option<usize>,
+    advertised: Vec<SocketAddr>,
 }
 
 impl Builder {
@@ -60,6 +61,13 @@ impl Builder {
         self
     }
 
+    /// Where the others reach each node, in their order, where that is not its own peer port.
+    #[must_use]
+    pub fn advertise(mut self, addresses: &[SocketAddr]) -> Self {
+        self.advertised = addresses.to_vec();
+        self
+    }
+
     /// Starts the nodes and waits until all are ready.
     #[track_caller]
     pub fn start(self) -> Cluster {
@@ -84,9 +92,12 @@ impl Builder {
             node.arguments(self.arguments.iter().cloned());
             let zone = self.zones.get(index).map(|zone| ["--zone".into(), zone.clone()]);
             node.arguments(zone.into_iter().flatten());
+            let advertised = self.advertised.get(index);
+            node.arguments(advertised.into_iter().flat_map(|address| ["--advertise".into(), address.to_string()]));
             node.start();
             if index == 0 {
-                seeds = vec!["--seeds".to_string(), node.peer_addr().to_string()];
+                let first = advertised.copied().unwrap_or_else(|| node.peer_addr());
+                seeds = vec!["--seeds".to_string(), first.to_string()];
             }
         }
         Cluster { nodes, directory }

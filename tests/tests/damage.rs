@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rondo_tests::{Cluster, Node, eventually, holds};
+use rondo_tests::{Cluster, Node, copy_directory, eventually, holds};
 
 const KEYS: usize = 300;
 const REPAIRED: Duration = Duration::from_secs(60);
@@ -168,14 +168,6 @@ fn a_damaged_log_gives_no_wrong_value_and_is_repaired() {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() { copy(&source, &target) } else { fs::copy(&source, &target).map(drop).unwrap() }
-    }
-}
-
 /// Every dot on any disk with its value: one dot is one value, always.
 fn note_dots(cluster: &Cluster, keys: usize, dots: &mut BTreeMap<(String, String, u64), String>) {
     for node in cluster.nodes() {
@@ -200,7 +192,7 @@ fn an_old_copy_of_a_directory_loses_nothing_and_repeats_no_dot() {
     let old = cluster.directory().join("old");
     note_dots(&cluster, keys, &mut dots);
     assert_eq!(cluster[2].terminate().code(), Some(0));
-    copy(&data, &old);
+    copy_directory(&data, &old);
     cluster[2].start();
     cluster[2].wait_ready();
     cluster.settled(&[0, 1, 2], "healthy");

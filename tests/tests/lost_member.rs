@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use rondo_tests::{Cluster, Load, Node, eventually, holds, request};
+use rondo_tests::{Cluster, Load, Node, copy_directory, eventually, holds, request};
 use serde_json::Value;
 
 const KEYS: usize = 200;
@@ -68,14 +67,6 @@ fn whole(node: &Node, written: &Written) {
 fn lose_directory(node: &mut Node) {
     node.kill();
     fs::remove_dir_all(node.data_dir()).unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() { copy(&source, &target) } else { fs::copy(&source, &target).map(drop).unwrap() }
-    }
 }
 
 #[test]
@@ -196,7 +187,7 @@ fn a_name_in_use_is_refused_and_of_two_processes_with_one_id_the_older_ends() {
     // A copy of its directory, started beside it.
     cluster[0].kill();
     fs::remove_dir_all(twin.data_dir()).unwrap();
-    copy(cluster[0].data_dir(), twin.data_dir());
+    copy_directory(cluster[0].data_dir(), twin.data_dir());
     cluster[0].start();
     ready(&mut cluster[0]);
     twin.start();

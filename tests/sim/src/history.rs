@@ -2,6 +2,7 @@
 //! what the disks hold in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -157,6 +158,12 @@ pub struct Violation {
     pub what: String,
 }
 
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6} {}: {}", self.at.as_secs_f64(), self.invariant, self.what)
+    }
+}
+
 /// The whole.
 #[derive(Debug, Default)]
 pub struct History {
@@ -174,8 +181,8 @@ pub struct History {
     pub happened: BTreeMap<&'static str, u64>,
 }
 
-/// Most violations kept: one is enough to fail.
-const VIOLATIONS_MAX: usize = 20;
+/// Most violations kept of one invariant: one is enough to fail.
+const VIOLATIONS_MAX: usize = 8;
 
 impl History {
     /// One more of these.
@@ -191,7 +198,8 @@ impl History {
 
     /// An invariant does not hold.
     pub fn violated(&mut self, invariant: &'static str, at: At, what: String) {
-        if self.violations.len() < VIOLATIONS_MAX {
+        let alike = self.violations.iter().filter(|violation| violation.invariant == invariant).count();
+        if alike < VIOLATIONS_MAX {
             self.violations.push(Violation { invariant, at, what });
         }
     }

@@ -14,6 +14,7 @@ pub mod resurrection;
 
 use rondo_coordinator::Failure;
 use rondo_storage::Key;
+use rondo_storage::store::{Store, Stored};
 use rondo_storage::versions::Object;
 
 use crate::history::{Answer, Asked, At, History, Op};
@@ -40,6 +41,16 @@ pub fn on_object(history: &mut History, key: &Key, object: &Object, at: At) {
     phantoms::on_object(history, key, object, at);
     false_siblings::on_object(history, key, object, at);
     resurrection::on_object(history, key, object, at);
+}
+
+/// In the end, what each owner holds of a key, by node.
+pub fn of_key_in_the_end(history: &mut History, key: &Key, held: &[(usize, Stored)], at: At) {
+    let mut merged = Object::default();
+    held.iter().filter_map(|(_, stored)| Store::decode(stored)).for_each(|object| merged.merge(object));
+    convergence::in_the_end(history, key, held, at);
+    acknowledged::in_the_end(history, key, &merged, at);
+    resurrection::in_the_end(history, key, &merged, at);
+    on_object(history, key, &merged, at);
 }
 
 /// Whether a failure says that the write is nowhere.

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use rondo_storage::store::Store;
-use rondo_storage::versions::Object;
-
 use crate::history::{At, Violation};
-use crate::invariants::{acknowledged, answers, convergence, hints, on_object, resurrection};
+use crate::invariants::{self, answers, hints};
 use crate::mutant::Mutant;
 use crate::setup::Setup;
 use crate::troubles::HEALS_AT;
@@ -83,12 +80,7 @@ impl World {
                 self.nodes[node].process.as_ref().map(|process| (node, process.store.read(&key)))
             };
             let held: Vec<_> = owners.iter().filter_map(stored).collect();
-            let mut merged = Object::default();
-            held.iter().filter_map(|(_, stored)| Store::decode(stored)).for_each(|object| merged.merge(object));
-            convergence::in_the_end(&mut self.history, &key, &held, now);
-            acknowledged::in_the_end(&mut self.history, &key, &merged, now);
-            resurrection::in_the_end(&mut self.history, &key, &merged, now);
-            on_object(&mut self.history, &key, &merged, now);
+            invariants::of_key_in_the_end(&mut self.history, &key, &held, now);
         }
         self.look_for_vacuity();
     }
@@ -120,8 +112,7 @@ impl Report {
     /// For people.
     #[must_use]
     pub fn complaint(&self) -> String {
-        let lines = self.violations.iter().map(|v| format!("  {:.6} {}: {}", v.at.as_secs_f64(), v.invariant, v.what));
-        let lines: Vec<_> = lines.collect();
+        let lines: Vec<_> = self.violations.iter().map(|violation| format!("  {violation}")).collect();
         format!("seed {} (make sim SEED={}):\n{}", self.seed, self.seed, lines.join("\n"))
     }
 }

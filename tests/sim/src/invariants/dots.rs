@@ -22,27 +22,33 @@ pub fn on_update(
     at: At,
 ) {
     let object = Object::decode(&updated.object).unwrap_or_default();
+    let covered = history.key(key).claimed.contains(updated.dot);
+    history.key(key).claimed.join(&object.context);
+    let replaces = replaces.unwrap_or_else(|| all_but(&object, updated));
+    let made = Coordinated { label: label.clone(), dot: updated.dot, replaces, deletes };
+    if coordinated(history, key, made, at) && covered {
+        let what = format!("{key:?}: {:?} of {} was covered before it was made", updated.dot, name(label));
+        history.violated(NAME, at, what);
+    }
+}
+
+/// Notes that a write has this dot, whoever says so; whether that is news.
+pub fn coordinated(history: &mut History, key: &Key, made: Coordinated, at: At) -> bool {
     let of_key = history.key(key);
-    let known = of_key.dots.get(&updated.dot).cloned();
-    let covered = of_key.claimed.contains(updated.dot);
-    of_key.claimed.join(&object.context);
-    match known {
+    match of_key.dots.get(&made.dot) {
         // The same request once more: nothing was written but what it had left here.
-        Some(same) if same == *label => {}
+        Some(same) if *same == made.label => {}
         Some(other) => {
-            let what = format!("{key:?}: {:?} is that of {} and of {}", updated.dot, name(&other), name(label));
+            let what = format!("{key:?}: {:?} is that of {} and of {}", made.dot, name(other), name(&made.label));
             history.violated(NAME, at, what);
         }
         None => {
-            of_key.dots.insert(updated.dot, label.clone());
-            let replaces = replaces.unwrap_or_else(|| all_but(&object, updated));
-            of_key.coordinated.push(Coordinated { label: label.clone(), dot: updated.dot, replaces, deletes });
-            if covered {
-                let what = format!("{key:?}: {:?} of {} was covered before it was made", updated.dot, name(label));
-                history.violated(NAME, at, what);
-            }
+            of_key.dots.insert(made.dot, made.label.clone());
+            of_key.coordinated.push(made);
+            return true;
         }
     }
+    false
 }
 
 /// What a blind write has replaced: all that its object covers and does not hold.
