@@ -96,27 +96,39 @@ pub(super) async fn run(channel: Arc<Channel>) {
 }
 
 impl Channel {
-    /// While it is tried, deadlines are kept; and where it failed before, nobody waits for long.
+    /// While it is tried, deadlines are kept; and where it failed before, nobody waits for long. An attempt that has taken
+    /// longer than that, while the peer was heard of, is given up for a second one: what the first has sent may be lost,
+    /// and the system repeats that more and more rarely.
     async fn connect(&self) -> Result<Link, PeerError> {
-        let address = self.network.addresses().get(self.node).ok_or(PeerError::NoAddress(self.node))?;
-        let mut opening = pin!(Link::open(&self.network, &address, Purpose::Operations, Some(self.node)));
+        let mut opening = pin!(self.open());
         let options = self.network.options();
         let failed_before = self.queue.is_broken();
         let waiting = Waiting::new(&self.stats, self.lane);
-        let began = Instant::now();
+        let (mut began, heard_of_after) = (Instant::now(), self.stats.now());
+        let mut is_second = false;
         loop {
             tokio::select! {
                 biased;
                 opened = &mut opening => return opened,
-                () = sleep(TICK) => {
-                    waiting.assert();
-                    self.queue.expire(Instant::now());
-                    if failed_before && began.elapsed() >= options.reconnect_patience && !self.queue.has_link() {
-                        self.queue.shut(began + options.connect_timeout + TICK);
-                    }
-                }
+                () = sleep(TICK) => {}
+            }
+            waiting.assert();
+            self.queue.expire(Instant::now());
+            if !failed_before || began.elapsed() < options.reconnect_patience || self.queue.has_link() {
+                continue;
+            }
+            if !is_second && self.stats.was_there_since(heard_of_after) {
+                opening.set(self.open());
+                (began, is_second) = (Instant::now(), true);
+            } else {
+                self.queue.shut(began + options.connect_timeout + TICK);
             }
         }
+    }
+
+    async fn open(&self) -> Result<Link, PeerError> {
+        let address = self.network.addresses().get(self.node).ok_or(PeerError::NoAddress(self.node))?;
+        Link::open(&self.network, &address, Purpose::Operations, Some(self.node)).await
     }
 
     async fn back_off(&self, error: &PeerError) {

@@ -134,6 +134,32 @@ async fn a_node_that_connects_is_asked_again_at_once() {
     assert!(is_answer_to(1, &one.ask(&peers, two.id(), read(1), FAR).await.unwrap()));
 }
 
+/// Nor does an attempt count that was under way before: a partition has swallowed what it sent, and the system repeats
+/// that more and more rarely.
+#[tokio::test]
+async fn a_node_that_is_heard_of_is_asked_though_an_old_attempt_to_connect_hangs() {
+    let connect_timeout = Duration::from_millis(800);
+    let (one, two, peers) = pair_with(|options| options.connect_timeout = connect_timeout).await;
+    let patience = one.network.options().reconnect_patience;
+    let there = one.network.addresses().get(two.id()).unwrap();
+    let hung = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    one.knows(two.id(), hung.local_addr().unwrap());
+    // The first attempt is waited for. Of those after it none is, and nothing is sent before one is due.
+    let mut took = Vec::new();
+    while took.len() < 2 {
+        let began = Instant::now();
+        let refused = one.ask(&peers, two.id(), read(0), FAR).await.unwrap();
+        assert_eq!(refused.unwrap_err(), ReplicaError::NotSent);
+        took.extend(Some(began.elapsed()).filter(|took| *took >= patience));
+    }
+    assert!(took[0] >= connect_timeout && took[1] < connect_timeout, "{took:?}");
+    one.knows(two.id(), there);
+    Control::new(&one.network).call_node(two.id(), bytes::Bytes::new(), FAR).await.unwrap();
+    for number in 2..20 {
+        assert!(is_answer_to(number, &one.ask(&peers, two.id(), read(number), FAR).await.unwrap()));
+    }
+}
+
 /// Of several connections each finds only for itself that the peer is gone: an operation must not wait for one that
 /// pauses while the others are believed to work.
 #[tokio::test]

@@ -56,6 +56,8 @@ pub(crate) struct World {
 
 /// What came of it.
 pub(crate) struct Verdict {
+    /// Shows its logs when a test fails.
+    _cluster: Cluster,
     pub(crate) violations: Vec<Violation>,
     pub(crate) failures: Vec<String>,
 }
@@ -67,7 +69,8 @@ impl World {
 
     pub(crate) fn with_clients(nodes: usize, liar: Liar) -> Self {
         let network = Network::new(nodes);
-        let mut cluster = Cluster::builder(nodes).advertise(network.addresses()).bind();
+        let mut cluster =
+            Cluster::builder(nodes).advertise(network.addresses()).env("RONDO_LOG__LEVEL", "rondo_node=debug").bind();
         network.lead_to(cluster.nodes().iter().map(Node::peer_addr).collect());
         cluster.nodes_mut().iter_mut().for_each(Node::wait_ready);
         let seen_by: Vec<usize> = (0..nodes).collect();
@@ -167,7 +170,9 @@ impl World {
         for &what in always.iter().chain(happened) {
             assert!(history.times(what) > 0, "vacuous: there were no {what}");
         }
-        Verdict { violations: history.violations.clone(), failures: self.stage.failures().clone() }
+        let (violations, failures) = (history.violations.clone(), self.stage.failures().clone());
+        drop(history);
+        Verdict { _cluster: self.cluster, violations, failures }
     }
 
     fn has_healed(&self) -> bool {

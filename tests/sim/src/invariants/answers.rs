@@ -21,7 +21,7 @@ fn complaint(id: u64, op: &Op) -> Option<String> {
     match op.ended {
         _ if op.answers > 1 => Some(format!("request {id} was answered {} times", op.answers)),
         None if !op.orphaned => Some(format!("request {id} was never answered: {:?}", op.asked)),
-        Some(ended) if ended > due => Some(format!("request {id} was answered {:?} late", ended - due)),
+        Some(ended) if ended > due => Some(format!("request {id} was answered {:?} late: {op:?}", ended - due)),
         _ => None,
     }
 }
