@@ -1,7 +1,7 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
 .PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six \
-	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers outage \
+	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers cluster outage \
 	anti-entropy sim sim-long
 
 # The suite starts the other two.
@@ -69,6 +69,10 @@ gossip-sim: ## failure detection over 1,000 seeds, and 24 hours of lost messages
 kill-9: ## 200 rounds of kill -9 under load (20 in `make test`), engine and cluster
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-storage --test engine_kill -- --nocapture
 	RONDO_KILL_ROUNDS=200 cargo test --release -p rondo-tests --test kill -- --nocapture
+
+cluster: ## real processes in every kind of trouble, their histories checked (RONDO_CLUSTER_SECONDS=20; 2 in `make test`)
+	RONDO_CLUSTER_SECONDS=$${RONDO_CLUSTER_SECONDS:-20} cargo test --release -p rondo-tests --test cluster -- \
+		--nocapture --test-threads=1
 
 outage: ## a node away for ten minutes at full write load (RONDO_OUTAGE_SECONDS=600; 5 in `make test`)
 	RONDO_OUTAGE_SECONDS=$${RONDO_OUTAGE_SECONDS:-600} cargo test --release -p rondo-tests --test handoff outage -- --nocapture

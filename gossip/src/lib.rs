@@ -1,9 +1,9 @@
 //! Who is in the cluster and who is alive. Machines without I/O: time, randomness and messages arrive as arguments.
 //!
-//! In this release the members that own data are those that founded the cluster, or came back in their places. [`Bootstrap`] forms it; [`Gossip`] keeps
-//! its nodes informed of each other: push-pull gossip (Demers et al., 1987) carried by the probes of SWIM (Das et al.,
-//! 2002) with Lifeguard's local health (Dadgar et al., 2018), and the φ of Hayashibara et al. (2004) over what arrives.
-//! `docs/gossip.md` describes it and has its figures.
+//! In this release the members that own data are those that founded the cluster, or came back in their places.
+//! [`Bootstrap`] forms it; [`Gossip`] keeps its nodes informed of each other: push-pull gossip (Demers et al., 1987)
+//! carried by the probes of SWIM (Das et al., 2002) with Lifeguard's local health (Dadgar et al., 2018), and the φ of
+//! Hayashibara et al. (2004) over what arrives. `docs/gossip.md` describes it and has its figures.
 //!
 //! - **G1** A node accepts one founding at a time, durably, and is released from it only by the word of the node that
 //!   proposed it: of two foundings that share a member at most one is ever committed.

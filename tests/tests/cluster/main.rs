@@ -1,5 +1,5 @@
 //! Whole clusters of real processes, in trouble under load: what clients asked and were told is recorded and judged by the
-//! checkers of the simulation (docs/decisions/0022-histories-of-real-processes.md). `RONDO_CLUSTER_SECONDS` (4) says how
+//! checkers of the simulation (docs/decisions/0022-histories-of-real-processes.md). `RONDO_CLUSTER_SECONDS` (2) says how
 //! long each trouble lasts, `RONDO_CLUSTER_SEED` draws what clients ask.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "test helpers")]

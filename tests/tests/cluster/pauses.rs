@@ -11,8 +11,8 @@ fn a_node_that_hangs_is_not_waited_for() {
             world.cluster[victim].pause();
             world.count("pauses");
             world.under_load(while_in_trouble());
+            world.stage.resumes(victim);
             world.cluster[victim].resume();
-            world.stage.has_resumed(victim);
             // What it had begun before ends: its deadline has passed.
             world.under_load(while_in_trouble() / 2);
         });

@@ -94,7 +94,8 @@ impl Stage {
         assert!(!before.is_multiple_of(2), "n{} is in no trouble", node + 1);
     }
 
-    pub(crate) fn has_resumed(&self, node: usize) {
+    /// A stopped node is about to go on.
+    pub(crate) fn resumes(&self, node: usize) {
         self.resumed.lock().unwrap_or_else(PoisonError::into_inner)[node] = Some(self.now());
     }
 

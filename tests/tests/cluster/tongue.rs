@@ -92,7 +92,7 @@ pub(crate) fn versions(context: &CausalContext, shown: &[Value]) -> Object {
         Sibling { dot, value: text("text"), metadata: Metadata { content_type, ..Metadata::default() } }
     };
     let mut object = Object::default();
-    object.context.join(&context);
+    object.context.join(context);
     object.siblings.extend(shown.iter().map(sibling));
     object.siblings.sort_by_key(|sibling| sibling.dot);
     object

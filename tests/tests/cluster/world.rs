@@ -41,7 +41,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// How long a trouble lasts.
 pub(crate) fn while_in_trouble() -> Duration {
-    Duration::from_secs(setting("RONDO_CLUSTER_SECONDS", 4))
+    Duration::from_secs(setting("RONDO_CLUSTER_SECONDS", 2))
 }
 
 /// A cluster under test.
@@ -69,8 +69,7 @@ impl World {
 
     pub(crate) fn with_clients(nodes: usize, liar: Liar) -> Self {
         let network = Network::new(nodes);
-        let mut cluster =
-            Cluster::builder(nodes).advertise(network.addresses()).env("RONDO_LOG__LEVEL", "rondo_node=debug").bind();
+        let mut cluster = Cluster::builder(nodes).advertise(network.addresses()).bind();
         network.lead_to(cluster.nodes().iter().map(Node::peer_addr).collect());
         cluster.nodes_mut().iter_mut().for_each(Node::wait_ready);
         let seen_by: Vec<usize> = (0..nodes).collect();
