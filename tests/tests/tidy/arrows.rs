@@ -23,15 +23,21 @@ pub(crate) fn drawn(document: &str) -> Arrows {
     arrows
 }
 
-/// The `rondo-…` dependencies of each manifest, those for its tests included.
+/// The `rondo-…` dependencies of each manifest, those for its tests included. A crate is known by its folder, whose last
+/// part is its name.
 pub(crate) fn real<'a>(manifests: impl Iterator<Item = (&'a str, &'a str)>) -> Arrows {
+    let manifests: Vec<_> = manifests.map(|(path, text)| (path.trim_end_matches("/Cargo.toml"), text)).collect();
+    let folder = |name: &str| {
+        let is_it = |folder: &&str| folder.rsplit('/').next() == Some(name);
+        manifests.iter().map(|(folder, _)| *folder).find(is_it).unwrap_or(name).to_string()
+    };
     let uses = |text: &str| -> BTreeSet<String> {
         let manifest: toml::Table = text.parse().unwrap();
         let tables = ["dependencies", "dev-dependencies", "build-dependencies"].map(|name| manifest.get(name));
         let names = tables.into_iter().flatten().filter_map(|table| table.as_table()).flat_map(|table| table.keys());
-        names.filter_map(|name| name.strip_prefix("rondo-")).map(String::from).collect()
+        names.filter_map(|name| name.strip_prefix("rondo-")).map(folder).collect()
     };
-    manifests.map(|(path, text)| (path.trim_end_matches("/Cargo.toml").to_string(), uses(text))).collect()
+    manifests.iter().map(|(folder, text)| (folder.to_string(), uses(text))).collect()
 }
 
 /// Where the two differ, either way.
