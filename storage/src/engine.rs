@@ -75,7 +75,8 @@ pub enum Durability {
     Interval,
 }
 
-/// Called exactly once per accepted batch, on the writer's thread: it must not block.
+/// Called exactly once per accepted batch, on the writer's thread or that of a caller of [`Engine::commit_queued`]: it must
+/// not block.
 pub type Done = Box<dyn FnOnce(Result<(), EngineError>) + Send>;
 
 /// What happened to the data is in each text.
@@ -147,6 +148,16 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Queues a batch built under `generation`. On `Err` the batch was not accepted and `done` is never called.
     fn submit(&self, generation: u64, batch: Batch, durability: Durability, done: Done) -> Result<(), EngineError>;
+
+    /// As [`submit`](Self::submit) with [`Durability::Interval`], and the caller promises to call
+    /// [`commit_queued`](Self::commit_queued) soon: until then, or a second, it may be that nothing happens.
+    fn submit_for_later(&self, generation: u64, batch: Batch, done: Done) -> Result<(), EngineError> {
+        self.submit(generation, batch, Durability::Interval, done)
+    }
+
+    /// Commits what is queued on the calling thread, calling each `done`, as far as that waits for nobody; and has the
+    /// rest committed elsewhere. Not to be called in a `done`.
+    fn commit_queued(&self) {}
 
     /// Hard-links a consistent copy of everything published so far into `dir`, which must not exist.
     fn checkpoint(&self, dir: &Path) -> Result<(), EngineError>;

@@ -300,6 +300,7 @@ impl Store {
     }
 
     /// The same if it can be done without waiting for the disk (S4). `None`: nothing was done, and `done` was not called.
+    /// A write without an fsync waits for [`commit_queued`](Self::commit_queued).
     pub fn try_update(
         &self,
         key: &Key,
@@ -341,6 +342,13 @@ impl Store {
         done: impl FnOnce() -> StoreDone,
     ) -> Option<Result<Merged, StoreError>> {
         self.inner.merge(key, object, durability, Reach::Memory, || Some(done())).transpose()
+    }
+
+    /// Commits what [`try_update`](Self::try_update) and [`try_merge`](Self::try_merge) have queued without an fsync, on the
+    /// calling thread where that waits for nobody: to be called once after several of them, and soon. Not to be called
+    /// in a `done`; those are called in it.
+    pub fn commit_queued(&self) {
+        self.inner.engine.commit_queued();
     }
 
     /// As [`update_unless_given_up`](Self::update_unless_given_up).

@@ -130,7 +130,12 @@ fn e2_every_accepted_batch_is_answered_once_also_when_closing<S: Subject>() {
                         answered.fetch_add(1, Ordering::SeqCst);
                     });
                     let batch = Batch::from_vec(vec![put(Keyspace::Hints, &format!("{thread} {round}"), "value")]);
-                    match engine.submit(0, batch, Durability::Fsync, done) {
+                    let submitted = match thread {
+                        0 => engine.submit_for_later(0, batch, done).inspect(|()| engine.commit_queued()),
+                        1 => engine.submit(0, batch, Durability::Interval, done),
+                        _ => engine.submit(0, batch, Durability::Fsync, done),
+                    };
+                    match submitted {
                         Ok(()) => accepted.fetch_add(1, Ordering::SeqCst),
                         Err(EngineError::Busy) => continue,
                         Err(error) => return assert_eq!(error, EngineError::Closed),

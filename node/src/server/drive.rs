@@ -229,7 +229,10 @@ impl<M: Machine> Running<M> {
                     Box::new(move |result| acks.tell(later, Event::Durable(result)))
                 };
                 match self.driver.store.try_update_beside(&key, &change, &hint_for, done) {
-                    Some(updated) => self.mailbox.put_first(Event::Updated(updated)),
+                    Some(updated) => {
+                        self.mailbox.put_first(Event::Updated(updated));
+                        self.driver.acks.commit_soon(change.durability);
+                    }
                     None => {
                         let durable = tell.clone();
                         let updated = move |updated| tell(Event::Updated(updated));
@@ -260,7 +263,7 @@ impl<M: Machine> Running<M> {
                     Box::new(move |result| acks.tell(later, Event::MergedHere(result.map_err(StoreError::from))))
                 };
                 match self.driver.store.try_merge(&key, &object, durability, done) {
-                    Some(Ok(Merged::Queued | Merged::Unchanged)) => {}
+                    Some(Ok(Merged::Queued | Merged::Unchanged)) => self.driver.acks.commit_soon(durability),
                     Some(Err(error)) => tell(Event::MergedHere(Err(error))),
                     None => {
                         let merged = move |result| tell(Event::MergedHere(result));
@@ -325,6 +328,7 @@ mod tests {
         let (store, clock) = (Arc::new(store), Clock::start());
         let driver = Arc::new(Driver {
             disk: Disk::start(store.clone(), clock, tokio::runtime::Handle::current()).unwrap(),
+            acks: Acknowledgements::start(store.clone()),
             store,
             replicas: Arc::new(Nobody),
             clock,
@@ -333,7 +337,6 @@ mod tests {
             hedges: HedgeBudget::default(),
             hedged_total: Arc::default(),
             commits: Arc::default(),
-            acks: Acknowledgements::start(),
         });
         let layout = Layout::found(vec![Member { id: this, zone: "z".into(), weight: 1 }], partitions, one).unwrap();
         let request = WriteRequest {

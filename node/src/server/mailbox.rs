@@ -1,10 +1,13 @@
 //! Where events wait for the machine they are for.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use rondo_coordinator::Event;
+use rondo_storage::engine::Durability;
+use rondo_storage::store::Store;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -55,18 +58,30 @@ impl Mailbox {
 /// The writer commits a group at a time. Were each machine woken from its thread, the worker's runtime would be woken
 /// once for each write of the group (a system call, and a turn of the runtime for one event); so only the first is
 /// told, and the worker hands out all there are. It cannot grow: each write that was accepted is told once.
-#[derive(Default)]
+///
+/// Writes without an fsync the worker commits itself: the task that hands out comes last in the runtime's turn, so that
+/// all writes of a turn are one group.
 pub struct Acknowledgements {
+    store: Arc<Store>,
     waiting: Mutex<Vec<(Arc<Mailbox>, Event)>>,
     first: Notify,
+    to_commit: AtomicBool,
 }
 
 impl Acknowledgements {
     /// Hands acknowledgements out on the current runtime, as long as that lives.
-    pub fn start() -> Arc<Self> {
-        let acks = Arc::<Self>::default();
+    pub fn start(store: Arc<Store>) -> Arc<Self> {
+        let (waiting, first, to_commit) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        let acks = Arc::new(Self { store, waiting, first, to_commit });
         tokio::spawn(acks.clone().hand_out());
         acks
+    }
+
+    /// Something was queued that is to be committed at the end of the turn.
+    pub(super) fn commit_soon(&self, durability: Durability) {
+        if durability == Durability::Interval && !self.to_commit.swap(true, Ordering::Relaxed) {
+            self.first.notify_one();
+        }
     }
 
     /// From any thread.
@@ -85,6 +100,9 @@ impl Acknowledgements {
         let mut told = Vec::new();
         loop {
             self.first.notified().await;
+            if self.to_commit.swap(false, Ordering::Relaxed) {
+                self.store.commit_queued();
+            }
             std::mem::swap(&mut told, &mut *self.waiting.lock());
             told.drain(..).for_each(|(mailbox, event)| mailbox.put(event));
         }

@@ -82,7 +82,7 @@ fn merge(driver: &Driver, key: Key, object: Bytes, durability: Durability, reply
         Box::new(move |result: Result<(), EngineError>| answer(&later, result.map_err(StoreError::from)))
     };
     match driver.store.try_merge(&key, &object, durability, done) {
-        Some(Ok(Merged::Queued | Merged::Unchanged)) => {}
+        Some(Ok(Merged::Queued | Merged::Unchanged)) => driver.acks.commit_soon(durability),
         Some(Err(error)) => answer(&reply, Err(error)),
         None => driver.disk.submit(Merging::new(key, object, durability, move |result| answer(&reply, result))),
     }

@@ -312,7 +312,7 @@ fn worker(
             hedges: HedgeBudget::default(),
             hedged_total: hedged_total.clone(),
             commits: shared.staleness.shard(),
-            acks: Acknowledgements::start(),
+            acks: Acknowledgements::start(store.clone()),
         });
         let (membership, exchange) = (shared.membership.clone(), shared.exchange.clone());
         let handler = Arc::new(Handler { driver: driver.clone(), membership, exchange });

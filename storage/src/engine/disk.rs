@@ -1,6 +1,6 @@
 //! The engine on disk: an own commit log and scheduling over the tables of `lsm-tree`.
 //!
-//! Life of a batch: [`DiskEngine::submit`](Engine::submit) → queue → `writer` gathers a group → `log` writes one
+//! Life of a batch: [`DiskEngine::submit`](Engine::submit) → `desk` → `writer` gathers a group → `log` writes one
 //! `record` and syncs → memtables → published → `done`. Full memtables become tables on the flush thread, tables are
 //! merged on the compaction thread (`background`), and the log behind them is given up. `recovery` reads the log back.
 //! Why it is built this way: `docs/decisions/0002-storage-engine.md`; every byte on disk: `docs/formats.md`.
@@ -8,6 +8,7 @@
 mod background;
 mod checkpoint;
 mod core;
+mod desk;
 mod faults;
 mod format;
 mod hang;
@@ -29,11 +30,12 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{TrySendError, bounded};
 use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SequenceNumberCounter, ValueType};
 use parking_lot::Mutex;
 
 use self::core::Core;
+use self::desk::Desk;
 use self::format::{Found, unopenable};
 use self::keyspace::{KeyspaceTree, Shared};
 use self::log::Log;
@@ -45,7 +47,7 @@ use super::{Batch, Done, Durability, Engine, EngineError, EngineOptions, EngineS
 /// See the module. One per directory: whoever opens it holds the directory's lock.
 pub struct DiskEngine {
     core: Arc<Core>,
-    queue: Sender<Command>,
+    desk: Arc<Desk>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,14 +90,16 @@ impl DiskEngine {
     fn start(core: Arc<Core>, log: Log, dir: &Path) -> std::io::Result<Self> {
         let (queue, commands) = bounded(core.options.queue_len);
         let (wake_keeper, woken) = bounded(1);
+        let (bell, rings) = bounded(1);
         let writer = Writer::new(Arc::clone(&core), log, commands, wake_keeper);
-        let engine = Self { core: Arc::clone(&core), queue: queue.clone(), threads: Mutex::default() };
-        let last = StopsBackground(Arc::clone(&core));
+        let desk = Arc::new(Desk::new(queue, bell, writer));
+        let engine = Self { core: Arc::clone(&core), desk: Arc::clone(&desk), threads: Mutex::default() };
+        let (last, served) = (StopsBackground(Arc::clone(&core)), Arc::clone(&desk));
         engine.spawn("engine-writer", move || {
             let _last = last;
-            writer.run();
+            served.serve(&rings);
         })?;
-        let (shared, to_writer) = (Arc::clone(&core), queue.clone());
+        let (shared, to_writer) = (Arc::clone(&core), Arc::clone(&desk));
         engine.spawn("engine-flush", move || background::flush_loop(&shared, &to_writer))?;
         if cfg!(debug_assertions) {
             let (shared, dir) = (Arc::clone(&core), dir.to_owned());
@@ -103,7 +107,7 @@ impl DiskEngine {
         }
         let shared = Arc::clone(&core);
         engine.spawn("engine-compact", move || background::compaction_loop(&shared))?;
-        engine.spawn("engine-log", move || background::keeper_loop(&core, &woken, &queue))?;
+        engine.spawn("engine-log", move || background::keeper_loop(&core, &woken, &desk))?;
         engine.core.signal.request();
         Ok(engine)
     }
@@ -132,6 +136,24 @@ impl DiskEngine {
             return Err(EngineError::Busy);
         }
         Ok(())
+    }
+
+    /// Nobody is told.
+    fn enqueue(&self, generation: u64, batch: Batch, durability: Durability, done: Done) -> Result<(), EngineError> {
+        let _entry = self.enter()?;
+        let bytes = super::check_batch(&batch)?;
+        if generation != self.generation() {
+            return Err(super::stale());
+        }
+        self.reserve(bytes)?;
+        let pending = Pending { batch, generation, durability, bytes, done };
+        self.desk.put(Command::Batch(pending)).map_err(|refused| {
+            self.core.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match refused {
+                TrySendError::Full(_) => EngineError::Busy,
+                TrySendError::Disconnected(_) => EngineError::Closed,
+            }
+        })
     }
 }
 
@@ -227,26 +249,24 @@ impl Engine for DiskEngine {
     }
 
     fn submit(&self, generation: u64, batch: Batch, durability: Durability, done: Done) -> Result<(), EngineError> {
-        let _entry = self.enter()?;
-        let bytes = super::check_batch(&batch)?;
-        if generation != self.generation() {
-            return Err(super::stale());
-        }
-        self.reserve(bytes)?;
-        let pending = Pending { batch, generation, durability, bytes, done };
-        self.queue.try_send(Command::Batch(pending)).map_err(|refused| {
-            self.core.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match refused {
-                TrySendError::Full(_) => EngineError::Busy,
-                TrySendError::Disconnected(_) => EngineError::Closed,
-            }
-        })
+        self.enqueue(generation, batch, durability, done)?;
+        self.desk.ring();
+        Ok(())
+    }
+
+    fn submit_for_later(&self, generation: u64, batch: Batch, done: Done) -> Result<(), EngineError> {
+        self.enqueue(generation, batch, Durability::Interval, done)
+    }
+
+    fn commit_queued(&self) {
+        self.desk.work_quickly();
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<(), EngineError> {
         let entry = self.enter()?;
         let (reply, answer) = bounded(1);
-        self.queue.send(Command::Checkpoint(dir.to_owned(), reply)).map_err(|_| EngineError::Closed)?;
+        let command = Command::Checkpoint(dir.to_owned(), reply);
+        self.desk.put_and_wait(command).map_err(|_| EngineError::Closed)?;
         drop(entry);
         answer.recv().map_err(|_| EngineError::Closed)?
     }
@@ -265,14 +285,14 @@ impl Engine for DiskEngine {
             memtable_bytes: self.core.keyspaces.iter().map(|keyspace| keyspace.in_memory().memtable_bytes()).sum(),
             log_bytes: self.core.log.bytes(),
             table_bytes: self.core.keyspaces.iter().map(|keyspace| keyspace.in_memory().table_bytes()).sum(),
-            queue_len: self.queue.len(),
+            queue_len: self.desk.len(),
             failing: self.core.failing.load(Ordering::Relaxed) || self.core.signal.failure().is_some(),
             published: of(&self.core.published),
         }
     }
 
     fn backlog(&self) -> usize {
-        self.queue.len()
+        self.desk.len()
     }
 
     fn close(&self) -> Result<(), EngineError> {
@@ -283,7 +303,7 @@ impl Engine for DiskEngine {
         while self.core.entering.load(Ordering::SeqCst) > 0 {
             thread::yield_now();
         }
-        let _ = self.queue.send(Command::Close);
+        let _ = self.desk.put_and_wait(Command::Close);
         let threads = std::mem::take(&mut *self.threads.lock());
         for handle in threads {
             // The last handle on an engine may be let go of in a `done`, on the writer's own thread.

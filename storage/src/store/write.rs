@@ -40,6 +40,7 @@ struct Incoming<'a> {
     object: Object,
     envelope: &'a Bytes,
     durability: Durability,
+    reach: Reach,
 }
 
 /// A row about to be queued.
@@ -48,6 +49,7 @@ struct Row {
     before: Before,
     object: Bytes,
     durability: Durability,
+    reach: Reach,
     hints: SmallVec<[HintRow; 1]>,
 }
 
@@ -69,6 +71,7 @@ struct Queueing {
 struct Here {
     basis: Basis,
     kept: Kept,
+    reach: Reach,
 }
 
 /// How an envelope is taken apart: with its checksum verified, or without where that has been done.
@@ -92,7 +95,7 @@ impl Inner {
         let Some(basis) = self.basis(&exclusive, key, session, reach)? else { return Ok(None) };
         let Some(kept) = self.kept(&exclusive, session, key, hint_for, reach)? else { return Ok(None) };
         let Some(done) = claim() else { return Err(StoreError::GivenUp) };
-        self.update_from(Here { basis, kept }, &exclusive, session, key, change, done).map(Some)
+        self.update_from(Here { basis, kept, reach }, &exclusive, session, key, change, done).map(Some)
     }
 
     fn update_from(
@@ -116,8 +119,8 @@ impl Inner {
         };
         let hints = self.hints_beside(key, &updated.object, here.kept);
         updated.hinted = u8::try_from(hints.len()).unwrap_or(u8::MAX);
-        let (object, durability) = (updated.object.clone(), change.durability);
-        self.commit(exclusive, key, Row { session, before, object, durability, hints }, done)?;
+        let (object, durability, reach) = (updated.object.clone(), change.durability, here.reach);
+        self.commit(exclusive, key, Row { session, before, object, durability, reach, hints }, done)?;
         add_one(&self.counters.updates);
         Ok(updated)
     }
@@ -200,7 +203,7 @@ impl Inner {
         let session = self.session();
         let Some(basis) = self.basis(&exclusive, key, session, reach)? else { return Ok(None) };
         let Some(done) = claim() else { return Err(StoreError::GivenUp) };
-        let incoming = Incoming { object, envelope: incoming, durability };
+        let incoming = Incoming { object, envelope: incoming, durability, reach };
         self.merge_into(basis, &exclusive, session, key, &incoming, done).map(Some)
     }
 
@@ -213,7 +216,7 @@ impl Inner {
         incoming: &Incoming<'_>,
         done: StoreDone,
     ) -> Result<Merged, StoreError> {
-        let Incoming { object, envelope: came, durability } = incoming;
+        let Incoming { object, envelope: came, durability, reach } = incoming;
         let (done, before, merged) = match basis {
             Basis::Here { envelope, object: held, queued } if held.dominates(object) => {
                 match self.wait_for(exclusive, session, queued, *durability, done) {
@@ -236,8 +239,8 @@ impl Inner {
                 (done, before, merged)
             }
         };
-        let (durability, hints) = (*durability, SmallVec::new());
-        self.commit(exclusive, key, Row { session, before, object: merged, durability, hints }, done)?;
+        let (durability, reach, hints) = (*durability, *reach, SmallVec::new());
+        self.commit(exclusive, key, Row { session, before, object: merged, durability, reach, hints }, done)?;
         add_one(&self.counters.merges);
         Ok(Merged::Queued)
     }
@@ -347,7 +350,7 @@ impl Inner {
         row: Row,
         done: StoreDone,
     ) -> Result<(), StoreError> {
-        let Row { session, before, object, durability, hints } = row;
+        let Row { session, before, object, durability, reach, hints } = row;
         let interval = durability == Durability::Interval;
         // A copy: a key that came from a peer is part of a large network buffer.
         let row = Bytes::copy_from_slice(key.row());
@@ -362,7 +365,10 @@ impl Inner {
         let queueing = Queueing { id, token: key.token(), row, before, after, turn, caught, hints };
         let inner = self.clone();
         let finish = Box::new(move |result| inner.finish(queueing, &result, done));
-        let submitted = self.engine.submit(session.generation, batch, durability, finish);
+        let submitted = match (durability, reach) {
+            (Durability::Interval, Reach::Memory) => self.engine.submit_for_later(session.generation, batch, finish),
+            _ => self.engine.submit(session.generation, batch, durability, finish),
+        };
         self.queued.end(interval);
         if let Err(error) = submitted {
             exclusive.withdraw(id);

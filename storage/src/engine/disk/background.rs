@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::core::{Core, tree_write_error};
+use super::desk::Desk;
 use super::segment::Prewrite;
 use super::signal::Work;
-use super::writer::{Command, send_tick};
 
 /// After the disk refused a spare file.
 const PREWRITE_RETRY: Duration = Duration::from_secs(5);
 
 /// Writes waiting memtables to tables and gives up the log behind them.
-pub(super) fn flush_loop(core: &Core, writer: &Sender<Command>) {
+pub(super) fn flush_loop(core: &Core, writer: &Desk) {
     let mut seen = 0;
     while !core.signal.wait_for_work(&mut seen) {
         for keyspace in core.keyspaces.iter().filter(|keyspace| keyspace.wants_flush()) {
@@ -31,7 +31,7 @@ pub(super) fn flush_loop(core: &Core, writer: &Sender<Command>) {
     }
 }
 
-fn release(core: &Core, writer: &Sender<Command>) {
+fn release(core: &Core, writer: &Desk) {
     let needed_from = core.keyspaces.iter().map(super::keyspace::KeyspaceTree::needed_from).min();
     core.log.release(needed_from.unwrap_or_default());
     let watermark = core.watermark();
@@ -43,7 +43,7 @@ fn release(core: &Core, writer: &Sender<Command>) {
         }
     }
     if pinned {
-        send_tick(writer);
+        writer.tick();
     }
 }
 
@@ -73,14 +73,15 @@ fn report(core: &Core, work: Work, error: Option<&lsm_tree::Error>) {
 }
 
 /// Brings writes that asked for no sync to disk in time, and has the next file of the log ready before it is needed.
-pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Sender<Command>) {
+pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Desk) {
     let mut keeper = Keeper { core, behind_since: None, prewrite: None, prewrite_after: Instant::now() };
     loop {
         match woken.recv_timeout(keeper.idle_for()) {
-            Ok(()) if keeper.behind_since.is_none() && core.log.is_behind() => {
-                keeper.behind_since = Some(Instant::now());
-            }
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            // Told once until it syncs: what came to disk by another's sync meanwhile does no harm.
+            Ok(()) => keeper.behind_since = keeper.behind_since.or_else(|| Some(Instant::now())),
+            // Nobody has promised to look after what is queued and not told of, and forgotten.
+            Err(RecvTimeoutError::Timeout) if writer.len() > 0 => writer.ring(),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         if keeper.sync_is_due() {
@@ -114,15 +115,17 @@ impl Keeper<'_> {
         self.behind_since.is_some_and(|since| since.elapsed() >= self.interval())
     }
 
-    fn sync(&mut self, writer: &Sender<Command>) {
+    fn sync(&mut self, writer: &Desk) {
         self.behind_since = None;
+        // Before it is read how much there is: who writes after that tells again.
+        self.core.keeper_knows.store(false, Ordering::SeqCst);
         if let Err(error) = self.core.log.sync() {
             // What was acknowledged without a sync is in the memtables: they are written to tables, and nothing more
             // goes into this file.
             tracing::error!(%error, "the commit log cannot be brought to disk");
             self.core.log_suspect.store(true, Ordering::SeqCst);
             self.core.generation.fetch_add(1, Ordering::SeqCst);
-            send_tick(writer);
+            writer.tick();
         }
     }
 

@@ -51,6 +51,8 @@ pub(super) struct Core {
     pub(super) failing: AtomicBool,
     /// A sync in the background failed: the writer leaves the segment.
     pub(super) log_suspect: AtomicBool,
+    /// Of writes that are not on disk.
+    pub(super) keeper_knows: AtomicBool,
     /// Read-locked from choosing a scan's sequence number until its iterator holds what it needs; write-locked for
     /// the moment in which the watermark of garbage collection is read. So no watermark passes a scan.
     gate: RwLock<()>,
@@ -81,6 +83,7 @@ impl Core {
             entering: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             log_suspect: AtomicBool::new(false),
+            keeper_knows: AtomicBool::new(false),
             gate: RwLock::new(()),
         }
     }

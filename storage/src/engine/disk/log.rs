@@ -50,6 +50,8 @@ pub(super) struct LogShared {
     closed_bytes: AtomicU64,
     pub(super) spares: Mutex<Vec<PathBuf>>,
     serial: AtomicU64,
+    /// Syncs under way.
+    syncing: AtomicU64,
     pub(super) fsyncs_total: AtomicU64,
     pub(super) bytes_total: AtomicU64,
     pub(super) faults: Faults,
@@ -67,6 +69,7 @@ impl LogShared {
     }
 
     /// Whether something was written that is not on disk.
+    #[cfg(test)]
     pub(super) fn is_behind(&self) -> bool {
         let progress = self.progress.lock();
         progress.durable < progress.written
@@ -84,15 +87,27 @@ impl LogShared {
             }
             (progress.segment, Arc::clone(&progress.file), progress.written)
         };
-        super::hang::wait(self.dir.parent().unwrap_or(&self.dir));
-        self.faults.before_sync()?;
-        file.sync_data()?;
+        self.syncing.fetch_add(1, Ordering::Relaxed);
+        let synced = self.sync_file(&file);
+        self.syncing.fetch_sub(1, Ordering::Relaxed);
+        synced?;
         self.fsyncs_total.fetch_add(1, Ordering::Relaxed);
         let mut progress = self.progress.lock();
         if progress.segment == segment {
             progress.durable = progress.durable.max(written);
         }
         Ok(())
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        super::hang::wait(self.dir.parent().unwrap_or(&self.dir));
+        self.faults.before_sync()?;
+        file.sync_data()
+    }
+
+    /// Whether a write may have to wait for a sync.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.syncing.load(Ordering::Relaxed) > 0
     }
 
     /// Gives up closed segments in which every row is older than `needed_from`: their rows are all in tables.
@@ -179,6 +194,7 @@ impl Log {
             closed: Mutex::new(closed),
             spares: Mutex::new(spares),
             serial: AtomicU64::new(0),
+            syncing: AtomicU64::new(0),
             fsyncs_total: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             faults: Faults::default(),
@@ -256,15 +272,17 @@ impl Log {
         self.suspect = true;
     }
 
-    fn make_room(&mut self, len: u64) -> io::Result<()> {
+    /// Whether a record of that length goes into the segment in use.
+    pub(super) fn has_room(&self, len: u64) -> bool {
         let fits = (self.offset + len).next_multiple_of(PAGE_BYTES) <= self.current.capacity;
         // A file that was not written before use is only the first one after opening: leave it as soon as a better
         // one is there.
         let better = !self.current.prewritten && self.offset > RECORDS_START && !self.shared.spares.lock().is_empty();
-        if fits && !better && !self.suspect {
-            return Ok(());
-        }
-        self.rotate_for(len)
+        fits && !better && !self.suspect
+    }
+
+    fn make_room(&mut self, len: u64) -> io::Result<()> {
+        if self.has_room(len) { Ok(()) } else { self.rotate_for(len) }
     }
 
     /// Closes the segment and starts the next.

@@ -102,7 +102,8 @@ fn e6_a_batch_queued_under_an_older_generation_is_never_written() {
     let done: Done = Box::new(move |outcome| done.send(outcome).unwrap());
     let batch = batch("stale", "value");
     let pending = Pending { batch, generation, durability: Durability::Fsync, bytes: 0, done };
-    engine.queue.send(Command::Batch(pending)).unwrap();
+    assert!(engine.desk.put(Command::Batch(pending)).is_ok());
+    engine.desk.ring();
     assert_eq!(result.recv().unwrap(), Err(EngineError::DiskFull));
     assert!(!has(&engine, "stale"));
 }
@@ -122,4 +123,122 @@ fn interval_writes_are_answered_before_and_synced_within_the_interval() {
     assert!(engine.core.log.is_behind());
     engine.close().unwrap();
     assert!(!engine.core.log.is_behind(), "close did not bring the log to disk");
+}
+
+fn log_in_few_files(dir: &Path) -> DiskEngine {
+    DiskEngine::open(dir, &EngineOptions { log_segment_bytes: 8 << 20, ..EngineOptions::default() }).unwrap()
+}
+
+/// Queues a write without an fsync; how it ends, and on which thread.
+fn put_for_later(engine: &DiskEngine, key: &str) -> mpsc::Receiver<(Result<(), EngineError>, thread::ThreadId)> {
+    let (done, result) = mpsc::channel();
+    let done = Box::new(move |outcome| done.send((outcome, thread::current().id())).unwrap());
+    engine.submit_for_later(engine.generation(), batch(key, "value"), done).unwrap();
+    result
+}
+
+/// From when the file in use was written before, nothing is waited for.
+fn until_quick(engine: &DiskEngine) {
+    loop {
+        let queued = put_for_later(engine, "first");
+        engine.commit_queued();
+        if queued.recv().unwrap() == (Ok(()), thread::current().id()) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_was_queued_for_later_is_one_group_on_the_thread_that_commits_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    until_quick(&engine);
+    let groups = engine.status().groups_total;
+    let queued: Vec<_> = (0..20).map(|number| put_for_later(&engine, &format!("later {number}"))).collect();
+    assert!(!has(&engine, "later 0"), "nobody was told");
+    engine.commit_queued();
+    for (number, result) in queued.iter().enumerate() {
+        assert_eq!(result.try_recv(), Ok((Ok(()), thread::current().id())));
+        assert!(has(&engine, &format!("later {number}")));
+    }
+    assert_eq!(engine.status().groups_total, groups + 1);
+    drop(engine);
+    assert!(has(&open(dir.path()), "later 19"));
+}
+
+#[test]
+fn e2_what_asks_for_an_fsync_in_between_is_left_to_the_writer_with_all_that_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    until_quick(&engine);
+    // The writer's thread waits for the writer, and for nothing else.
+    let before = put_for_later(&engine, "before");
+    let (done, synced) = mpsc::channel();
+    let done: Done = Box::new(move |outcome| done.send((outcome, thread::current().id())).unwrap());
+    let (generation, durability) = (engine.generation(), Durability::Fsync);
+    let pending = Pending { batch: batch("synced", "value"), generation, durability, bytes: 0, done };
+    assert!(engine.desk.put(Command::Batch(pending)).is_ok());
+    let after = put_for_later(&engine, "after");
+    engine.commit_queued();
+    let here = thread::current().id();
+    assert_eq!(before.try_recv(), Ok((Ok(()), here)));
+    for result in [synced, after] {
+        let (outcome, thread) = result.recv().unwrap();
+        assert!(outcome.is_ok() && thread != here);
+    }
+}
+
+#[test]
+fn nobody_who_commits_waits_for_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    until_quick(&engine);
+    let hang = dir.path().join("hang-for-a-test");
+    std::fs::write(&hang, "").unwrap();
+    let (done, synced) = mpsc::channel();
+    let done = Box::new(move |outcome| done.send(outcome).unwrap());
+    engine.submit(engine.generation(), batch("synced", "value"), Durability::Fsync, done).unwrap();
+    while !engine.core.log.is_syncing() {
+        thread::yield_now();
+    }
+    let later = put_for_later(&engine, "later");
+    engine.commit_queued();
+    assert!(later.try_recv().is_err() && synced.try_recv().is_err());
+    std::fs::remove_file(&hang).unwrap();
+    synced.recv().unwrap().unwrap();
+    assert!(later.recv().unwrap().0.is_ok());
+}
+
+#[test]
+fn e4_a_record_that_fails_where_nobody_waits_is_erased_before_anybody_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    until_quick(&engine);
+    let generation = engine.generation();
+    engine.core.log.faults.full.store(true, Ordering::SeqCst);
+    let (failed, stale) = (put_for_later(&engine, "failed"), put_for_later(&engine, "failed too"));
+    engine.commit_queued();
+    for result in [failed, stale] {
+        let (outcome, thread) = result.recv().unwrap();
+        assert_eq!(outcome, Err(EngineError::DiskFull));
+        assert_ne!(thread, std::thread::current().id());
+    }
+    assert!(engine.generation() > generation);
+    engine.core.log.faults.full.store(false, Ordering::SeqCst);
+    put(&engine, "after", Durability::Fsync).unwrap();
+    drop(engine);
+    let engine = open(dir.path());
+    assert!(has(&engine, "after") && !has(&engine, "failed") && !has(&engine, "failed too"));
+}
+
+#[test]
+fn what_was_queued_for_later_and_forgotten_is_written_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    put_for_later(&engine, "later").recv().unwrap().0.unwrap();
+    assert!(has(&engine, "later"));
+    // Also where the engine is closed meanwhile.
+    let last = put_for_later(&engine, "last");
+    engine.close().unwrap();
+    last.recv().unwrap().0.unwrap();
 }

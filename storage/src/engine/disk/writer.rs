@@ -1,12 +1,15 @@
-//! The one thread that writes: gathers what is in the queue into a group, logs it as one record with at most one
-//! `fdatasync`, puts it into the memtables, publishes it, answers. While the disk is busy the next group gathers.
+//! Who holds the writer writes: gathers what is in the queue into a group, logs it as one record with at most one
+//! `fdatasync`, puts it into the memtables, publishes it, answers. That is a thread of its own, and while the disk is busy
+//! the next group gathers. Where nothing waits for the disk it may also be somebody who has queued something ([`desk`]).
+//!
+//! [`desk`]: super::desk
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 use lsm_tree::{AbstractTree, InternalValue, Memtable, ValueType};
 
 use super::checkpoint;
@@ -25,6 +28,11 @@ const BUFFER_BYTES_KEPT: usize = 8 << 20;
 /// Closed segments at opening from which on they are worked off at once.
 const SEGMENTS_AT_OPEN_MAX: usize = 4;
 const ERASE_RETRY: Duration = Duration::from_millis(50);
+/// Batches and bytes of a group that somebody else than the writer's thread commits.
+const QUICK_BATCHES_MAX: usize = 256;
+const QUICK_BYTES_MAX: u64 = 256 << 10;
+/// More than the record of such a group takes, with the heads of its rows.
+const QUICK_ROOM_BYTES: u64 = 1 << 20;
 
 /// What goes through the queue.
 pub(super) enum Command {
@@ -49,6 +57,10 @@ pub(super) struct Writer {
     core: Arc<Core>,
     log: Log,
     receiver: Receiver<Command>,
+    /// Taken from the queue, and not part of the group before it.
+    next: Option<Command>,
+    /// Why the group could not be logged: its record is to be erased before anybody is told.
+    failed: Option<EngineError>,
     keeper: Sender<()>,
     active: [Arc<Memtable>; 4],
     group: Vec<Pending>,
@@ -65,6 +77,8 @@ impl Writer {
             core,
             log,
             receiver,
+            next: None,
+            failed: None,
             keeper,
             active,
             group: Vec::with_capacity(GROUP_BATCHES_MAX),
@@ -74,61 +88,108 @@ impl Writer {
         }
     }
 
-    /// Runs until the engine is closed.
-    pub(super) fn run(mut self) {
+    /// What the log of an earlier run makes necessary.
+    pub(super) fn start(&mut self) {
         if self.core.log.closed.lock().len() > SEGMENTS_AT_OPEN_MAX {
             self.rotate_all();
         }
-        while let Ok(command) = self.receiver.recv() {
-            let mut next = Some(command);
-            while let Some(command) = next.take() {
-                match command {
-                    Command::Batch(first) => {
-                        next = self.gather(first);
-                        self.commit();
-                    }
-                    Command::Tick => self.tick(),
-                    Command::Checkpoint(dir, reply) => {
-                        // Whoever asked may have given up.
-                        let _ = reply.send(self.checkpoint(&dir));
-                    }
-                    Command::Close => return self.close(),
+    }
+
+    /// Carries out all that is queued; whether the engine goes on.
+    pub(super) fn work(&mut self) -> bool {
+        self.settle_failure();
+        while let Some(command) = self.take() {
+            match command {
+                Command::Batch(first) => {
+                    self.gather(first, |_, batches, bytes| batches < GROUP_BATCHES_MAX && bytes < GROUP_BYTES_MAX);
+                    self.commit();
+                }
+                Command::Tick => self.tick(),
+                Command::Checkpoint(dir, reply) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(self.checkpoint(&dir));
+                }
+                Command::Close => {
+                    self.close();
+                    return false;
                 }
             }
         }
+        true
     }
 
-    /// Fills the group from the queue; what is not a batch ends it and comes next.
-    fn gather(&mut self, first: Pending) -> Option<Command> {
+    /// Commits what is queued without an fsync, from the front, on the calling thread; whether nothing is left. Waits for
+    /// nobody: no rotation, no sync, and no write beside one.
+    pub(super) fn work_quickly(&mut self) -> bool {
+        while self.is_quick() {
+            match self.take() {
+                None => return true,
+                Some(Command::Batch(first)) if is_quick(&first) => {
+                    self.gather(first, |pending, batches, bytes| {
+                        is_quick(pending) && batches < QUICK_BATCHES_MAX && bytes + pending.bytes <= QUICK_BYTES_MAX
+                    });
+                    if !self.log_and_apply() {
+                        return false;
+                    }
+                }
+                other => {
+                    self.next = other;
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    fn is_quick(&self) -> bool {
+        let is_full = |keyspace: &Keyspace| self.active[*keyspace as usize].size() >= self.core.options.memtable_bytes;
+        self.failed.is_none()
+            && !self.core.log_suspect.load(Ordering::SeqCst)
+            && self.log.has_room(QUICK_ROOM_BYTES)
+            && !self.core.log.is_syncing()
+            && self.core.log.bytes() <= self.core.options.log_bytes_max
+            && !Keyspace::ALL.iter().any(is_full)
+    }
+
+    fn take(&mut self) -> Option<Command> {
+        self.next.take().or_else(|| self.receiver.try_recv().ok())
+    }
+
+    /// Fills the group from the queue; what does not belong to it ends it and comes next. `takes` is told of a batch, how
+    /// many are there and how many bytes they have.
+    fn gather(&mut self, first: Pending, takes: impl Fn(&Pending, usize, u64) -> bool) {
         let mut bytes = first.bytes;
         self.group.push(first);
-        let mut next = None;
-        while next.is_none() && self.group.len() < GROUP_BATCHES_MAX && bytes < GROUP_BYTES_MAX {
+        while self.next.is_none() {
             match self.receiver.try_recv() {
-                Ok(Command::Batch(pending)) => {
+                Ok(Command::Batch(pending)) if takes(&pending, self.group.len(), bytes) => {
                     bytes += pending.bytes;
                     self.group.push(pending);
                 }
-                Ok(other) => next = Some(other),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+                Ok(other) => self.next = Some(other),
+                Err(_) => break,
             }
         }
         self.core.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        next
     }
 
     fn commit(&mut self) {
-        self.fail_stale();
-        if self.group.is_empty() {
-            return;
-        }
         if let Err(error) = self.make_room() {
             return self.fail(&error);
         }
+        self.log_and_apply();
+        self.settle_failure();
+    }
+
+    /// Whether the group is done: answered, or stale.
+    fn log_and_apply(&mut self) -> bool {
+        self.fail_stale();
+        if self.group.is_empty() {
+            return true;
+        }
         if let Err(error) = self.write_record() {
-            // Nobody may be told of the failure before it is certain that the record is not there.
-            self.erase_record();
-            return self.fail(&error);
+            self.failed = Some(error);
+            return false;
         }
         self.apply();
         self.core.failing.store(false, Ordering::Relaxed);
@@ -138,6 +199,15 @@ impl Writer {
             (pending.done)(Ok(()));
         }
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
+        true
+    }
+
+    /// Nobody may be told of the failure before it is certain that the record is not there.
+    fn settle_failure(&mut self) {
+        if let Some(error) = self.failed.take() {
+            self.erase_record();
+            self.fail(&error);
+        }
     }
 
     /// A batch built on one that failed must not be written.
@@ -180,7 +250,7 @@ impl Writer {
         let batches = u32::try_from(group.len()).expect("invariant: a group is bounded");
         let durable = group.iter().any(|pending| pending.durability == Durability::Fsync);
         log.append(buffer, last, batches, durable).map_err(|error| write_error(&error))?;
-        if !durable {
+        if !durable && !core.keeper_knows.swap(true, Ordering::SeqCst) {
             // A keeper that has not taken the last word yet will see this write too.
             let _ = self.keeper.try_send(());
         }
@@ -274,7 +344,7 @@ impl Writer {
         checkpoint::link(&self.core, dir)
     }
 
-    fn close(self) {
+    fn close(&self) {
         if let Err(error) = self.core.log.sync() {
             tracing::warn!(%error, "the last writes could not be brought to disk");
         }
@@ -295,9 +365,7 @@ pub(super) fn insert(core: &Core, active: &[Arc<Memtable>; 4], sequence: u64, wr
     active[write.keyspace as usize].insert(row);
 }
 
-/// Wakes the writer for a [`Command::Tick`]. A writer whose queue is full needs no waking.
-pub(super) fn send_tick(sender: &Sender<Command>) {
-    match sender.try_send(Command::Tick) {
-        Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-    }
+/// Whether a batch needs no fsync and fits into the group of somebody who may not wait.
+fn is_quick(pending: &Pending) -> bool {
+    pending.durability == Durability::Interval && pending.bytes <= QUICK_BYTES_MAX
 }
