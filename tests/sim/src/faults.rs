@@ -64,6 +64,12 @@ impl Trouble {
         }
     }
 
+    /// Only so many may be away at a time.
+    #[must_use]
+    pub fn takes_a_node_away(self) -> bool {
+        matches!(self, Self::Crash | Self::PowerLoss | Self::Pause | Self::DiskLoss | Self::OldDisk)
+    }
+
     /// What is acknowledged by one node only may be gone with it.
     #[must_use]
     pub fn loses_a_disk(self) -> bool {

@@ -32,12 +32,22 @@ impl World {
             return;
         }
         let (trouble, mean) = self.setup.plan.troubles[index];
-        let made = self.make(trouble);
+        // One that has never found a node that may be away goes before those that have.
+        let others = self.waiting_troubles.iter().any(|&waiting| waiting != index);
+        let gives_way = others && trouble.takes_a_node_away() && self.has_made(trouble);
+        let made = !gives_way && self.make(trouble);
         let next = if made { self.random.around(mean) } else { AGAIN_AFTER };
         if made {
             self.history.count(Self::name_of(trouble));
+            self.waiting_troubles.remove(&index);
+        } else if trouble.takes_a_node_away() && !trouble.loses_a_disk() && !self.has_made(trouble) {
+            self.waiting_troubles.insert(index);
         }
         self.at(self.now + next.max(AGAIN_AFTER), Event::Trouble { index });
+    }
+
+    fn has_made(&self, trouble: Trouble) -> bool {
+        self.history.times(Self::name_of(trouble)) > 0
     }
 
     /// As the history counts it.

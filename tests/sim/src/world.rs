@@ -1,6 +1,6 @@
 //! Virtual time and everything that is waiting for its turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +107,8 @@ pub struct World {
     pub random: Random,
     /// How often things fail at the moment.
     pub rates: Rates,
+    /// Troubles that could not be made so far, by their place in the plan.
+    pub(crate) waiting_troubles: BTreeSet<usize>,
     /// The network.
     pub network: Network,
     /// In the order of their ids, 1 to so many.
@@ -141,6 +143,7 @@ impl World {
             now: Duration::ZERO,
             random,
             rates: setup.plan.rates.clone(),
+            waiting_troubles: BTreeSet::new(),
             network: Network::default(),
             nodes,
             layout,
