@@ -27,6 +27,14 @@ pub struct Client {
     waiting: Option<u64>,
 }
 
+/// How a client reads.
+struct Reading {
+    r: (QuorumChoice, u8),
+    quorum: QuorumKind,
+    at_least: Option<CausalContext>,
+    timeout: Duration,
+}
+
 impl World {
     pub(crate) fn client_acts(&mut self, client: usize) {
         if self.clients[client].waiting.is_some() || self.setup_is_quiet() {
@@ -136,14 +144,29 @@ impl World {
     }
 
     fn client_reads(&mut self, client: usize, node: usize, key: Key) {
-        let ((r, required), timeout) = (self.quorum(), self.timeout());
+        let (r, timeout) = (self.quorum(), self.timeout());
         let at_least = self.clients[client].seen.get(&key).cloned().filter(|_| self.random.chance(300));
+        let quorum = self.quorum_kind();
+        self.reads(client, node, key, Reading { r, quorum, at_least, timeout });
+    }
+
+    /// A damaged row is noticed, and repaired, when an owner is asked for it: clients may not have been so lucky.
+    pub(crate) fn everything_is_read(&mut self) {
+        for key in self.setup.keys.clone() {
+            let Some(node) = (0..self.nodes.len()).find(|&node| self.nodes[node].is_there(self.now)) else { return };
+            let (r, timeout) = ((QuorumChoice::All, self.setup.n), Duration::from_secs(4));
+            self.reads(0, node, key, Reading { r, quorum: QuorumKind::Strict, at_least: None, timeout });
+            self.settle(node);
+        }
+    }
+
+    fn reads(&mut self, client: usize, node: usize, key: Key, reading: Reading) {
+        let Reading { r: (r, required), quorum, at_least, timeout } = reading;
         let must_cover = read_your_writes::owed(self.history.key(&key), required);
         let asked =
             AskedRead { key: key.clone(), r: required, n: self.setup.n, at_least: at_least.clone(), must_cover };
         let op = self.open_op(client, node, Asked::Read(asked), timeout);
         let deadline = self.clock(node) + timeout;
-        let quorum = self.quorum_kind();
         let request = ReadRequest { key, n: self.setup.replication(), r, quorum, at_least, deadline };
         self.begin_read(node, request, AnswerTo::Client(op));
     }

@@ -11,6 +11,8 @@ use crate::world::World;
 
 /// How long a run takes, in its own time.
 pub const ENDS_AT: At = Duration::from_secs(60);
+/// Everybody is back by then, the last to be stopped included.
+const READ_AT: At = Duration::from_secs(53);
 
 /// What came of a seed.
 #[derive(Debug)]
@@ -43,6 +45,8 @@ pub fn run_of(setup: Setup, mutant: Mutant, readable: bool) -> Report {
     let mut world = World::new(setup, mutant, readable);
     world.run_until(HEALS_AT);
     world.heal();
+    world.run_until(READ_AT);
+    world.everything_is_read();
     world.run_until(ENDS_AT);
     world.judge();
     let World { history, trace, setup, .. } = world;
