@@ -28,7 +28,8 @@ const BUFFER_BYTES_KEPT: usize = 8 << 20;
 /// Closed segments at opening from which on they are worked off at once.
 const SEGMENTS_AT_OPEN_MAX: usize = 4;
 const ERASE_RETRY: Duration = Duration::from_millis(50);
-/// Batches and bytes of a group that somebody else than the writer's thread commits.
+/// Groups that somebody else than the writer's thread commits at a time, and the batches and bytes of one.
+const QUICK_GROUPS_MAX: usize = 4;
 const QUICK_BATCHES_MAX: usize = 256;
 const QUICK_BYTES_MAX: u64 = 256 << 10;
 /// More than the record of such a group takes, with the heads of its rows.
@@ -121,7 +122,10 @@ impl Writer {
     /// Commits what is queued without an fsync, from the front, on the calling thread; whether nothing is left. Waits for
     /// nobody: no rotation, no sync, and no write beside one.
     pub(super) fn work_quickly(&mut self) -> bool {
-        while self.is_quick() {
+        for _ in 0..QUICK_GROUPS_MAX {
+            if !self.is_quick() {
+                return false;
+            }
             match self.take() {
                 None => return true,
                 Some(Command::Batch(first)) if is_quick(&first) => {
