@@ -10,7 +10,10 @@ use super::core::{Core, tree_write_error};
 use super::desk::Desk;
 use super::segment::Prewrite;
 use super::signal::Work;
+use super::writer::Command;
 
+/// Without a write for so long the engine is at rest.
+const REST_AFTER: Duration = Duration::from_secs(5);
 /// After the disk refused a spare file.
 const PREWRITE_RETRY: Duration = Duration::from_secs(5);
 
@@ -72,9 +75,11 @@ fn report(core: &Core, work: Work, error: Option<&lsm_tree::Error>) {
     core.signal.finish(work, failure);
 }
 
-/// Brings writes that asked for no sync to disk in time, and has the next file of the log ready before it is needed.
+/// Brings writes that asked for no sync to disk in time, has the next file of the log ready before it is needed, and sees
+/// when nothing is written any more.
 pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Desk) {
-    let mut keeper = Keeper { core, behind_since: None, prewrite: None, prewrite_after: Instant::now() };
+    let quiet = Quiet { published: 0, since: Instant::now(), rests: true };
+    let mut keeper = Keeper { core, behind_since: None, prewrite: None, prewrite_after: Instant::now(), quiet };
     loop {
         match woken.recv_timeout(keeper.idle_for()) {
             // Told once until it syncs: what came to disk by another's sync meanwhile does no harm.
@@ -88,7 +93,16 @@ pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Desk)
             keeper.sync(writer);
         }
         keeper.prepare_spare();
+        keeper.look_for_quiet(writer);
     }
+}
+
+/// Since when nothing was written.
+struct Quiet {
+    published: u64,
+    since: Instant,
+    /// The writer was told.
+    rests: bool,
 }
 
 struct Keeper<'a> {
@@ -96,6 +110,7 @@ struct Keeper<'a> {
     behind_since: Option<Instant>,
     prewrite: Option<Prewrite>,
     prewrite_after: Instant,
+    quiet: Quiet,
 }
 
 impl Keeper<'_> {
@@ -126,6 +141,16 @@ impl Keeper<'_> {
             self.core.log_suspect.store(true, Ordering::SeqCst);
             self.core.generation.fetch_add(1, Ordering::SeqCst);
             writer.tick();
+        }
+    }
+
+    fn look_for_quiet(&mut self, writer: &Desk) {
+        let published = self.core.published.load(Ordering::Relaxed);
+        if published != self.quiet.published {
+            self.quiet = Quiet { published, since: Instant::now(), rests: false };
+        } else if !self.quiet.rests && self.quiet.since.elapsed() >= REST_AFTER {
+            self.quiet.rests = writer.put(Command::Rest).is_ok();
+            writer.ring();
         }
     }
 

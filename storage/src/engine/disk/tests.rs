@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -241,4 +242,27 @@ fn what_was_queued_for_later_and_forgotten_is_written_all_the_same() {
     let last = put_for_later(&engine, "last");
     engine.close().unwrap();
     last.recv().unwrap().0.unwrap();
+}
+
+#[test]
+fn an_engine_at_rest_gives_the_memory_of_its_memtables_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    let value = "v".repeat(64 << 10);
+    for number in 0..40 {
+        let (done, result) = mpsc::channel();
+        let done = Box::new(move |outcome| done.send(outcome).unwrap());
+        let batch = batch(&format!("key {number}"), &value);
+        engine.submit(engine.generation(), batch, Durability::Interval, done).unwrap();
+        result.recv().unwrap().unwrap();
+    }
+    assert!(engine.status().memtable_bytes > 2 << 20);
+    let (_open, nothing) = mpsc::channel::<()>();
+    let mut looks = 0;
+    while engine.status().memtable_bytes > 1 << 20 {
+        assert!(looks < 600, "{:?}", engine.status());
+        assert_eq!(nothing.recv_timeout(Duration::from_millis(100)), Err(mpsc::RecvTimeoutError::Timeout));
+        looks += 1;
+    }
+    assert!(has(&engine, "key 0") && has(&engine, "key 39"));
 }

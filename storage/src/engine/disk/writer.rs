@@ -28,6 +28,8 @@ const BUFFER_BYTES_KEPT: usize = 8 << 20;
 /// Closed segments at opening from which on they are worked off at once.
 const SEGMENTS_AT_OPEN_MAX: usize = 4;
 const ERASE_RETRY: Duration = Duration::from_millis(50);
+/// A memtable that is not worth a table of its own.
+const REST_BYTES_MIN: u64 = 1 << 20;
 /// Groups that somebody else than the writer's thread commits at a time, and the batches and bytes of one.
 const QUICK_GROUPS_MAX: usize = 4;
 const QUICK_BATCHES_MAX: usize = 256;
@@ -40,6 +42,8 @@ pub(super) enum Command {
     Batch(Pending),
     /// Moves the published number on and looks after keyspaces that hold the log back.
     Tick,
+    /// Nothing was written for a while: memtables of some size become tables, and their memory is free.
+    Rest,
     Checkpoint(PathBuf, Sender<Result<(), EngineError>>),
     Close,
 }
@@ -106,6 +110,7 @@ impl Writer {
                     self.commit();
                 }
                 Command::Tick => self.tick(),
+                Command::Rest => self.rest(),
                 Command::Checkpoint(dir, reply) => {
                     // Whoever asked may have given up.
                     let _ = reply.send(self.checkpoint(&dir));
@@ -341,6 +346,14 @@ impl Writer {
             self.rotate_all();
         }
         self.rotate_holding_log();
+    }
+
+    fn rest(&mut self) {
+        for keyspace in Keyspace::ALL {
+            if self.active[keyspace as usize].size() >= REST_BYTES_MIN {
+                self.rotate(keyspace);
+            }
+        }
     }
 
     fn checkpoint(&mut self, dir: &std::path::Path) -> Result<(), EngineError> {
