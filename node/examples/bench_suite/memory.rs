@@ -10,8 +10,9 @@ use crate::bench::preload;
 use crate::process::{Cluster, Running, metric, program, ready, wait};
 use crate::{Result, Sizes};
 
-/// Idle: the nodes used less than this share of a core each for this long.
-const QUIET: Duration = Duration::from_secs(5);
+/// Idle: the nodes used less than this share of a core each for this long. Memtables become tables after 5 s of rest, and
+/// memory is given back every 10 s.
+const QUIET: Duration = Duration::from_secs(20);
 const QUIET_SHARE: f64 = 0.05;
 const QUIET_WITHIN: Duration = Duration::from_secs(300);
 

@@ -44,7 +44,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            cache_bytes: 32 * MIB,
+            cache_bytes: 16 * MIB,
             memtable_bytes: 64 * MIB,
             table_bytes: 64 * MIB,
             log_segment_bytes: 16 * MIB,

@@ -28,7 +28,7 @@ impl StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { reserve_bytes: None, recent_bytes: 32 << 20, hint_bytes: None, hint_age_s: 86_400 }
+        Self { reserve_bytes: None, recent_bytes: 16 << 20, hint_bytes: None, hint_age_s: 86_400 }
     }
 }
 
