@@ -30,7 +30,7 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use crossbeam_channel::{TrySendError, bounded};
+use crossbeam_channel::bounded;
 use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SequenceNumberCounter, ValueType};
 use parking_lot::Mutex;
 
@@ -147,12 +147,8 @@ impl DiskEngine {
         }
         self.reserve(bytes)?;
         let pending = Pending { batch, generation, durability, bytes, done };
-        self.desk.put(Command::Batch(pending)).map_err(|refused| {
+        self.desk.put(Command::Batch(pending)).inspect_err(|_| {
             self.core.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            match refused {
-                TrySendError::Full(_) => EngineError::Busy,
-                TrySendError::Disconnected(_) => EngineError::Closed,
-            }
         })
     }
 }
@@ -266,7 +262,7 @@ impl Engine for DiskEngine {
         let entry = self.enter()?;
         let (reply, answer) = bounded(1);
         let command = Command::Checkpoint(dir.to_owned(), reply);
-        self.desk.put_and_wait(command).map_err(|_| EngineError::Closed)?;
+        self.desk.put_and_wait(command)?;
         drop(entry);
         answer.recv().map_err(|_| EngineError::Closed)?
     }

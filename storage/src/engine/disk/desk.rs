@@ -4,10 +4,11 @@
 //! for it, which then wakes the one that has asked, costs more than the work itself. So whoever queues such writes may take
 //! the writer for a moment ([`Desk::work_quickly`]): several writes are one group, and nobody is woken.
 
-use crossbeam_channel::{Receiver, SendError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use parking_lot::Mutex;
 
 use super::writer::{Command, Writer};
+use crate::engine::EngineError;
 
 /// See the module.
 pub(super) struct Desk {
@@ -39,15 +40,21 @@ impl Desk {
     }
 
     /// Queues a command. Nobody is told: [`ring`](Self::ring) does that, or it is done with whatever comes next.
-    pub(super) fn put(&self, command: Command) -> Result<(), TrySendError<Command>> {
-        self.queue.try_send(command)
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`]: there is no room. [`EngineError::Closed`]. The command is dropped.
+    pub(super) fn put(&self, command: Command) -> Result<(), EngineError> {
+        self.queue.try_send(command).map_err(|refused| match refused {
+            TrySendError::Full(_) => EngineError::Busy,
+            TrySendError::Disconnected(_) => EngineError::Closed,
+        })
     }
 
     /// The same, waits for room, and tells the writer's thread.
-    pub(super) fn put_and_wait(&self, command: Command) -> Result<(), SendError<Command>> {
+    pub(super) fn put_and_wait(&self, command: Command) -> Result<(), EngineError> {
         // Nobody may have been told of what fills the queue.
         self.ring();
-        self.queue.send(command)?;
+        self.queue.send(command).map_err(|_| EngineError::Closed)?;
         self.ring();
         Ok(())
     }
