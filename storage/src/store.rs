@@ -344,13 +344,6 @@ impl Store {
         self.inner.merge(key, object, durability, Reach::Memory, || Some(done())).transpose()
     }
 
-    /// Commits what [`try_update`](Self::try_update) and [`try_merge`](Self::try_merge) have queued without an fsync, on the
-    /// calling thread where that waits for nobody: to be called once after several of them, and soon. Not to be called
-    /// in a `done`; those are called in it.
-    pub fn commit_queued(&self) {
-        self.inner.engine.commit_queued();
-    }
-
     /// As [`update_unless_given_up`](Self::update_unless_given_up).
     pub fn merge_unless_given_up(
         &self,

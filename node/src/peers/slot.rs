@@ -22,6 +22,8 @@ use super::{ROUTE_OPS, backoff};
 /// How often deadlines are looked at while something is in flight or a connection is being made. Only what takes
 /// longer than this pays for it.
 const TICK: Duration = Duration::from_millis(10);
+/// So many times the patience is what an attempt may take while the peer is heard of: three round trips to a distant one.
+const SLOW_GREETING: u32 = 3;
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = OP_BYTES_MAX + (8 << 20) + BATCH_OPS_MAX * 64;
 
@@ -117,11 +119,11 @@ impl Channel {
             if !failed_before || began.elapsed() < options.reconnect_patience || self.queue.has_link() {
                 continue;
             }
-            if !is_second && self.stats.was_there_since(heard_of_after) {
+            if is_second || !self.stats.was_there_since(heard_of_after) {
+                self.queue.shut(began + options.connect_timeout + TICK);
+            } else if began.elapsed() >= options.reconnect_patience * SLOW_GREETING {
                 opening.set(self.open());
                 (began, is_second) = (Instant::now(), true);
-            } else {
-                self.queue.shut(began + options.connect_timeout + TICK);
             }
         }
     }

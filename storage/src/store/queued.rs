@@ -1,6 +1,17 @@
-//! Which of the writes queued so far are known to be on disk.
+//! Writes that are queued: how those that nobody was told of are committed, and which are known to be on disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Store;
+
+impl Store {
+    /// Commits what [`try_update`](Self::try_update) and [`try_merge`](Self::try_merge) have queued without an fsync, on the
+    /// calling thread where that waits for nobody: to be called once after several of them, and soon. Not to be called
+    /// in a `done`; those are called in it.
+    pub fn commit_queued(&self) {
+        self.inner.engine.commit_queued();
+    }
+}
 
 /// Writes of [`Durability::Interval`](crate::engine::Durability::Interval) are published before they are on disk. A
 /// replica write that brings nothing new may be acknowledged as durable at once only while there is none of those.

@@ -12,6 +12,8 @@ use super::segment::Prewrite;
 use super::signal::Work;
 use super::writer::Command;
 
+/// The longest time between two looks at everything.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Without a write for so long the engine is at rest.
 const REST_AFTER: Duration = Duration::from_secs(5);
 /// After the disk refused a spare file.
@@ -79,13 +81,12 @@ fn report(core: &Core, work: Work, error: Option<&lsm_tree::Error>) {
 /// when nothing is written any more.
 pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Desk) {
     let quiet = Quiet { published: 0, since: Instant::now(), rests: true };
+    let mut looked = Instant::now();
     let mut keeper = Keeper { core, behind_since: None, prewrite: None, prewrite_after: Instant::now(), quiet };
     loop {
         match woken.recv_timeout(keeper.idle_for()) {
             // Told once until it syncs: what came to disk by another's sync meanwhile does no harm.
             Ok(()) => keeper.behind_since = keeper.behind_since.or_else(|| Some(Instant::now())),
-            // Nobody has promised to look after what is queued and not told of, and forgotten.
-            Err(RecvTimeoutError::Timeout) if writer.len() > 0 => writer.ring(),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -94,6 +95,13 @@ pub(super) fn keeper_loop(core: &Arc<Core>, woken: &Receiver<()>, writer: &Desk)
         }
         keeper.prepare_spare();
         keeper.look_for_quiet(writer);
+        if looked.elapsed() >= LOOK_EVERY {
+            looked = Instant::now();
+            // What was queued and told to nobody may have been forgotten.
+            if writer.len() > 0 {
+                writer.ring();
+            }
+        }
     }
 }
 
@@ -122,8 +130,7 @@ impl Keeper<'_> {
         if self.prewrite.is_some() {
             return Duration::ZERO;
         }
-        let look = Duration::from_secs(1);
-        self.behind_since.map_or(look, |since| look.min(self.interval().saturating_sub(since.elapsed())))
+        self.behind_since.map_or(LOOK_EVERY, |since| LOOK_EVERY.min(self.interval().saturating_sub(since.elapsed())))
     }
 
     fn sync_is_due(&self) -> bool {

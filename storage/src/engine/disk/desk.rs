@@ -70,7 +70,7 @@ impl Desk {
         }
     }
 
-    /// Wakes the writer for a [`Command::Tick`]. A writer whose queue is full needs no tick.
+    /// Wakes the writer for a [`Command::Tick`]. A writer whose queue is full looks after everything as it is.
     pub(super) fn tick(&self) {
         let _ = self.put(Command::Tick);
         self.ring();

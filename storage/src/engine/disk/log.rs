@@ -272,17 +272,22 @@ impl Log {
         self.suspect = true;
     }
 
-    /// Whether a record of that length goes into the segment in use.
-    pub(super) fn has_room(&self, len: u64) -> bool {
-        let fits = (self.offset + len).next_multiple_of(PAGE_BYTES) <= self.current.capacity;
-        // A file that was not written before use is only the first one after opening: leave it as soon as a better
-        // one is there.
-        let better = !self.current.prewritten && self.offset > RECORDS_START && !self.shared.spares.lock().is_empty();
-        fits && !better && !self.suspect
+    /// Whether records of that length together go into the segment in use, and nothing that comes meanwhile can change it.
+    pub(super) fn is_ready_for(&self, len: u64) -> bool {
+        self.current.prewritten && self.fits(len) && !self.suspect
+    }
+
+    fn fits(&self, len: u64) -> bool {
+        (self.offset + len).next_multiple_of(PAGE_BYTES) <= self.current.capacity
     }
 
     fn make_room(&mut self, len: u64) -> io::Result<()> {
-        if self.has_room(len) { Ok(()) } else { self.rotate_for(len) }
+        // A file that was not written before use is left as soon as a better one is there.
+        let better = !self.current.prewritten && self.offset > RECORDS_START && !self.shared.spares.lock().is_empty();
+        if self.fits(len) && !better && !self.suspect {
+            return Ok(());
+        }
+        self.rotate_for(len)
     }
 
     /// Closes the segment and starts the next.

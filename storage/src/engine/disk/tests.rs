@@ -244,6 +244,17 @@ fn what_was_queued_for_later_and_forgotten_is_written_all_the_same() {
     last.recv().unwrap().0.unwrap();
 }
 
+fn until(engine: &DiskEngine, what: &str, holds: impl Fn(&EngineStatus) -> bool) {
+    let (_open, nothing) = mpsc::channel::<()>();
+    for _ in 0..600 {
+        if holds(&engine.status()) {
+            return;
+        }
+        assert_eq!(nothing.recv_timeout(Duration::from_millis(100)), Err(mpsc::RecvTimeoutError::Timeout));
+    }
+    panic!("{what} did not come: {:?}", engine.status());
+}
+
 #[test]
 fn an_engine_at_rest_gives_the_memory_of_its_memtables_back() {
     let dir = tempfile::tempdir().unwrap();
@@ -257,12 +268,17 @@ fn an_engine_at_rest_gives_the_memory_of_its_memtables_back() {
         result.recv().unwrap().unwrap();
     }
     assert!(engine.status().memtable_bytes > 2 << 20);
-    let (_open, nothing) = mpsc::channel::<()>();
-    let mut looks = 0;
-    while engine.status().memtable_bytes > 1 << 20 {
-        assert!(looks < 600, "{:?}", engine.status());
-        assert_eq!(nothing.recv_timeout(Duration::from_millis(100)), Err(mpsc::RecvTimeoutError::Timeout));
-        looks += 1;
-    }
+    until(&engine, "empty memtables", |status| status.memtable_bytes < 1 << 20);
     assert!(has(&engine, "key 0") && has(&engine, "key 39"));
+}
+
+/// Rows of a file that a sync has failed on are safe in tables only, whatever becomes of the tick that was to say so.
+#[test]
+fn what_a_failed_sync_left_in_doubt_becomes_tables_with_the_next_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    put(&engine, "in doubt", Durability::Interval).unwrap();
+    engine.core.log_suspect.store(true, Ordering::SeqCst);
+    put(&engine, "after", Durability::Fsync).unwrap();
+    until(&engine, "a table", |status| status.flushes_total > 0);
 }

@@ -103,6 +103,7 @@ impl Writer {
     /// Carries out all that is queued; whether the engine goes on.
     pub(super) fn work(&mut self) -> bool {
         self.settle_failure();
+        self.leave_suspect_segment();
         while let Some(command) = self.take() {
             match command {
                 Command::Batch(first) => {
@@ -154,7 +155,7 @@ impl Writer {
         let is_full = |keyspace: &Keyspace| self.active[*keyspace as usize].size() >= self.core.options.memtable_bytes;
         self.failed.is_none()
             && !self.core.log_suspect.load(Ordering::SeqCst)
-            && self.log.has_room(QUICK_ROOM_BYTES)
+            && self.log.is_ready_for(QUICK_ROOM_BYTES)
             && !self.core.log.is_syncing()
             && self.core.log.bytes() <= self.core.options.log_bytes_max
             && !Keyspace::ALL.iter().any(is_full)
@@ -245,9 +246,6 @@ impl Writer {
 
     fn write_record(&mut self) -> Result<(), EngineError> {
         let Self { group, sequences, buffer, log, core, .. } = self;
-        if core.log_suspect.swap(false, Ordering::SeqCst) {
-            log.suspect();
-        }
         sequences.clear();
         record::begin(buffer);
         for pending in group.iter() {
@@ -291,11 +289,19 @@ impl Writer {
         self.core.published.fetch_max(last, Ordering::Relaxed);
     }
 
-    /// Rotates full memtables, after a wait where the background is behind.
-    fn make_room(&mut self) -> Result<(), EngineError> {
+    /// Where a sync has failed nothing more goes into the segment, and what it holds goes into tables.
+    fn leave_suspect_segment(&mut self) {
+        if self.core.log_suspect.swap(false, Ordering::SeqCst) {
+            self.log.suspect();
+        }
         if self.log.is_suspect() {
             self.rotate_all();
         }
+    }
+
+    /// Rotates full memtables, after a wait where the background is behind.
+    fn make_room(&mut self) -> Result<(), EngineError> {
+        self.leave_suspect_segment();
         for keyspace in Keyspace::ALL {
             if self.active[keyspace as usize].size() < self.core.options.memtable_bytes {
                 continue;
@@ -342,15 +348,13 @@ impl Writer {
     /// stay below theirs and scans would go on in the lists before, which keeps those alive.
     fn tick(&mut self) {
         self.core.visible.store(self.core.sequence.next(), Ordering::Release);
-        if self.log.is_suspect() || self.core.log_suspect.load(Ordering::SeqCst) {
-            self.rotate_all();
-        }
+        self.leave_suspect_segment();
         self.rotate_holding_log();
     }
 
     fn rest(&mut self) {
         for keyspace in Keyspace::ALL {
-            if self.active[keyspace as usize].size() >= REST_BYTES_MIN {
+            if self.active[keyspace as usize].size() >= REST_BYTES_MIN && self.core.keyspace(keyspace).has_room() {
                 self.rotate(keyspace);
             }
         }
