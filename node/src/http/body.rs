@@ -112,9 +112,10 @@ pub(crate) fn drain(mut body: Incoming, waits_for_continue: bool) {
     }));
 }
 
-/// [`collect`] for the small bodies of other routes.
+/// [`collect`] for the small bodies of other routes, which read on nothing that they have refused.
 pub(crate) async fn collect_small<B: Upload>(body: &mut B, limits: BodyLimits) -> Result<Bytes, Problem> {
-    collect(body, limits, &mut Admission::unlimited()).await
+    let small = collect(body, limits, &mut Admission::unlimited()).await;
+    small.map_err(|problem| if problem.kind() == Kind::ValueTooLarge { problem.closing() } else { problem })
 }
 
 #[cfg(test)]
