@@ -12,7 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const GIVEN_BACK_EVERY: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    give_back_memory();
+    // The other commands end before there is anything to give back.
+    if std::env::args_os().any(|argument| argument == "server") {
+        give_back_memory();
+    }
     rondo_node::cli::main()
 }
 

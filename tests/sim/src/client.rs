@@ -1,6 +1,6 @@
 //! Clients: each has one request at a time, remembers what it has seen, and asks any node that is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rondo_storage::store::{BlindPut, Change, Condition, Ttl, WallClock};
 use rondo_storage::versions::{CausalContext, Conflict, Metadata};
 
 use crate::history::{Acknowledged, Answer, Asked, AskedList, AskedRead, AskedWrite, Op};
-use crate::invariants::{self, read_your_writes};
+use crate::invariants::{self, listings, read_your_writes};
 use crate::mutant::Mutant;
 use crate::node::requests::AnswerTo;
 use crate::setup::BUCKET;
@@ -173,15 +173,8 @@ impl World {
 
     fn client_lists(&mut self, client: usize, node: usize) {
         let ((r, required), timeout) = (self.quorum(), self.timeout());
-        let mut must_have = BTreeSet::new();
-        for key in self.setup.keys.clone().iter().filter(|key| self.setup.stays(key)) {
-            let owed = read_your_writes::owed(self.history.key(key), required);
-            let of_key = &self.history.keys[key];
-            let sure = |(label, _): &(Bytes, _)| of_key.asked.get(label).is_some_and(|w| !self.history.may_be_lost(w));
-            if owed.iter().any(sure) {
-                must_have.insert(key.key().to_string());
-            }
-        }
+        let staying: Vec<Key> = self.setup.keys.iter().filter(|key| self.setup.stays(key)).cloned().collect();
+        let must_have = listings::owed(&mut self.history, &staying, required);
         let op = self.open_op(client, node, Asked::List(AskedList { must_have }), timeout);
         let request = ListRequest {
             bucket: BUCKET.into(),
@@ -218,7 +211,7 @@ impl World {
             deny(&mut answer);
         }
         self.trace.event(now, op.node, "answers", id, || outcome(&answer));
-        self.history.count(kind_of(&answer));
+        self.history.count(answer.kind());
         invariants::on_answer(&mut self.history, &op, &answer, now);
         self.remember(id, &op, &answer);
         if let Some(client) = self.clients.iter().position(|client| client.waiting == Some(id)) {
@@ -269,17 +262,6 @@ impl World {
         for op in self.history.ops.values_mut().filter(|op| op.node == node && op.ended.is_none()) {
             op.stopped_until = op.stopped_until.max(Some(until));
         }
-    }
-}
-
-fn kind_of(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Write(Ok(_)) => "writes acknowledged",
-        Answer::Write(Err(_)) => "writes failed",
-        Answer::Read(Ok(_)) => "reads answered",
-        Answer::Read(Err(_)) => "reads failed",
-        Answer::List(Ok(_)) => "listings answered",
-        Answer::List(Err(_)) => "listings failed",
     }
 }
 

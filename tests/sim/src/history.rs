@@ -147,6 +147,21 @@ pub enum Answer {
     List(Result<ListAnswer, Failure>),
 }
 
+impl Answer {
+    /// As the history counts it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Write(Ok(_)) => "writes acknowledged",
+            Self::Write(Err(_)) => "writes failed",
+            Self::Read(Ok(_)) => "reads answered",
+            Self::Read(Err(_)) => "reads failed",
+            Self::List(Ok(_)) => "listings answered",
+            Self::List(Err(_)) => "listings failed",
+        }
+    }
+}
+
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

@@ -1,6 +1,6 @@
 //! A client: one request at a time, to any node, with what it has seen of a key as its context.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rondo_coordinator::{ReadAnswer, WriteAnswer};
 use rondo_sim::history::{Acknowledged, Answer, Asked, AskedList, AskedRead, AskedWrite};
-use rondo_sim::invariants::read_your_writes;
+use rondo_sim::invariants::{listings, read_your_writes};
 use rondo_sim::random::Random;
 use rondo_storage::Key;
 use rondo_storage::versions::CausalContext;
@@ -17,6 +17,9 @@ use rondo_tests::Request;
 use super::stage::{Liar, Stage};
 use super::tongue;
 use super::world::stays;
+
+/// In a thousand requests, those with a sloppy quorum.
+const SLOPPY: u64 = 150;
 
 /// What a client saw last of a key.
 #[derive(Clone)]
@@ -71,7 +74,7 @@ impl Client {
     }
 
     fn sloppy(&mut self, request: Request) -> Request {
-        let kind = if self.random.chance(self.stage.sloppy) { "sloppy" } else { "strict" };
+        let kind = if self.random.chance(SLOPPY) { "sloppy" } else { "strict" };
         request.header("Rondo-Quorum", kind)
     }
 
@@ -176,17 +179,8 @@ impl Client {
 
     fn lists(&mut self) {
         let (node, timeout, r) = (self.node(), self.timeout(), self.stage.n / 2 + 1);
-        let mut must_have = BTreeSet::new();
-        {
-            let mut history = self.stage.history();
-            for key in self.stage.keys.iter().filter(|key| stays(key)) {
-                let owed = read_your_writes::owed(history.key(key), r);
-                let of_key = &history.keys[key];
-                if owed.iter().any(|(label, _)| of_key.asked.get(label).is_some_and(|w| !history.may_be_lost(w))) {
-                    must_have.insert(key.key().to_string());
-                }
-            }
-        }
+        let staying: Vec<Key> = self.stage.keys.iter().filter(|key| stays(key)).cloned().collect();
+        let must_have = listings::owed(&mut self.stage.history(), &staying, r);
         let request = tongue::listing(self.stage.addresses[node], self.stage.keys[0].bucket(), r, timeout);
         let op = self.stage.open(node, Asked::List(AskedList { must_have }), timeout);
         match request.try_send() {

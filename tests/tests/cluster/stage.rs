@@ -35,8 +35,6 @@ pub(crate) struct Stage {
     pub(crate) n: u8,
     pub(crate) tokens: ContextTokens,
     pub(crate) liar: Liar,
-    /// In a thousand requests, those with a sloppy quorum.
-    pub(crate) sloppy: u64,
     pub(crate) stop: AtomicBool,
     /// Odd while the node is in trouble: then it may fail requests.
     troubles: Vec<AtomicU64>,
@@ -59,7 +57,6 @@ impl Stage {
             n: 3,
             tokens,
             liar,
-            sloppy: 150,
             stop: AtomicBool::new(false),
             troubles: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
             began: Instant::now(),
@@ -154,7 +151,7 @@ impl Stage {
         (id, troubles)
     }
 
-    /// The request has ended. `None`: the connection broke, which only a node in trouble may do.
+    /// The request has ended. `Err`: the connection broke, which only a node in trouble may do.
     pub(crate) fn close(&self, (id, before): (u64, u64), answer: Result<&Answer, &str>) {
         let mut history = self.history();
         let at = self.now();
@@ -178,22 +175,11 @@ impl Stage {
             Err(why) => return self.failures().push(format!("n{} broke the connection: {why}", node + 1)),
         };
         let Ok(answer) = answer else { return };
-        history.count(kind_of(answer));
+        history.count(answer.kind());
         if let Some(failed) = failure(&op.asked, answer).filter(|_| !troubled) {
             self.failures().push(format!("n{} at {at:?}, asked at {:?}: {failed}", node + 1, op.began));
         }
         invariants::on_answer(&mut history, &op, answer, at);
-    }
-}
-
-fn kind_of(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Write(Ok(_)) => "writes acknowledged",
-        Answer::Write(Err(_)) => "writes failed",
-        Answer::Read(Ok(_)) => "reads answered",
-        Answer::Read(Err(_)) => "reads failed",
-        Answer::List(Ok(_)) => "listings answered",
-        Answer::List(Err(_)) => "listings failed",
     }
 }
 

@@ -171,6 +171,7 @@ impl World {
         }
         let (violations, failures) = (history.violations.clone(), self.stage.failures().clone());
         drop(history);
+        assert!(!happened.contains(&"partitions") || self.network.kept_back() > 0, "vacuous: nothing met a cut");
         Verdict { _cluster: self.cluster, violations, failures }
     }
 
