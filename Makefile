@@ -1,8 +1,8 @@
 # `make` lists the targets. `make check` is what CI runs; it changes nothing.
 .DEFAULT_GOAL := help
-.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory bench-six \
-	bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim k8s-validate containers cluster outage \
-	anti-entropy sim sim-long
+.PHONY: help check fmt lint doc deny test fix dev demo figure-8 pbs bench bench-growth bench-memory \
+	bench-listing bench-six bench-engine kill-9 load-all schemathesis idle-connections gossip-scale gossip-sim \
+	k8s-validate containers cluster outage anti-entropy sim sim-long
 
 # The suite starts the other two.
 BENCH_SUITE = cargo build --release --quiet -p rondo-node --bin rondo --example bare_axum && \
@@ -53,6 +53,9 @@ bench-growth: ## 10 million keys beside 10,000 (BENCH_KEYS_MANY, BENCH_KEYS)
 
 bench-memory: ## memory of an idle node with a million objects, and its start after SIGKILL (BENCH_OBJECTS)
 	$(BENCH_SUITE) memory
+
+bench-listing: ## all keys of a bucket with a million, asked of one node: time and memory (BENCH_OBJECTS)
+	$(BENCH_SUITE) listing
 
 bench-six: ## six nodes on this machine beside three
 	$(BENCH_SUITE) six

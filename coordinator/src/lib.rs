@@ -21,9 +21,11 @@
 //!   a twentieth and a few do; only an owner that is silent altogether costs nothing of that.
 //! - **C10** What an owner misses of a write that is durable here is kept for it, here or on a node that stands in for it:
 //!   an owner that is down, or whose acknowledgement did not come within the write's time.
+//! - **C11** An owner that has no room for a write is asked again within the client's time, if W cannot be met without it.
 
 pub mod answer;
 pub mod bucket;
+mod busy;
 pub mod choice;
 mod codec;
 mod forward;

@@ -2,8 +2,8 @@
 //!
 //! The coordinating owner reads, merges and writes in its own store, and sends the result to the other owners while
 //! its own fsync runs (Dynamo, section 4.5). It answers at W durable acknowledgements; the rest goes on. Which writes
-//! reach this machine at a node that is no owner is in `forward.rs`, what becomes of those that an owner misses, and who
-//! may stand in for it, in `missed.rs`.
+//! reach this machine at a node that is no owner is in `forward.rs`, what becomes of those that an owner has no room for in
+//! `busy.rs`, of those that it misses, and who may stand in for it, in `missed.rs`.
 
 use std::num::NonZeroU64;
 
@@ -15,9 +15,10 @@ use smallvec::SmallVec;
 
 use crate::answer::{Failure, Outcome, WriteAnswer};
 use crate::bucket::QuorumKind;
+use crate::busy::Busy;
 use crate::choice::QuorumChoice;
 use crate::forward::Forwarding;
-use crate::message::{ReplicaError, ReplicaReply, ReplicaRequest};
+use crate::message::{Refusal, ReplicaError, ReplicaReply, ReplicaRequest};
 use crate::options::CoordinatorOptions;
 use crate::plan::Plan;
 use crate::quorum::{Decision, Quorum};
@@ -96,6 +97,8 @@ pub(crate) struct Coordination {
     pub(crate) waiting: u8,
     /// A node acknowledged, or may have taken the write without saying so.
     pub(crate) may_be_elsewhere: bool,
+    /// Owners that had no room for it.
+    pub(crate) busy: Busy,
     /// Owners for whom it is kept here as soon as it is durable here.
     pub(crate) missed: SmallVec<[NodeId; 1]>,
     /// Hints kept so far, but for those of the own write's batch.
@@ -104,7 +107,8 @@ pub(crate) struct Coordination {
 
 impl Coordination {
     pub(crate) fn new(own: Own) -> Self {
-        Self { own, updated: None, waiting: 0, may_be_elsewhere: false, missed: SmallVec::new(), hinted: 0 }
+        let (busy, missed) = (Busy::default(), SmallVec::new());
+        Self { own, updated: None, waiting: 0, may_be_elsewhere: false, busy, missed, hinted: 0 }
     }
 }
 
@@ -131,8 +135,14 @@ impl Write {
     pub fn on_event(&mut self, event: Event, now: Now) -> Actions {
         let mut actions = Actions::new();
         match (&mut self.role, event) {
-            (_, Event::Wake) if now >= self.request.deadline => self.time_out(&mut actions),
-            (Role::Coordinating(_), Event::Wake) => self.lose_patience(now, &mut actions),
+            (_, Event::Wake) if now >= self.request.deadline => {
+                self.time_out(&mut actions);
+                self.give_up_busy(now, &mut actions);
+            }
+            (Role::Coordinating(_), Event::Wake) => {
+                self.lose_patience(now, &mut actions);
+                self.ask_again(now, &mut actions);
+            }
             (Role::Coordinating(_), Event::Updated(Ok(updated))) => self.updated(updated, now, &mut actions),
             (Role::Coordinating(_), Event::Updated(Err(refused))) => self.refused_here(refused, now, &mut actions),
             (Role::Coordinating(c), Event::Durable(result)) => {
@@ -211,6 +221,10 @@ impl Write {
         if instead_of.is_none() && !self.plan.owns() {
             // An owner that was silent when it was asked to coordinate this write.
             return;
+        }
+        let is_busy = matches!(result, Ok(ReplicaReply::Refused(Refusal::Busy)));
+        if is_busy && instead_of.is_none() && self.needs(from) {
+            return self.ask_again_later(from, now, actions);
         }
         let merged = matches!(result, Ok(ReplicaReply::Merged));
         let not_taken = matches!(result, Ok(ReplicaReply::Refused(_)) | Err(ReplicaError::NotSent));
@@ -357,7 +371,7 @@ impl Coordination {
     }
 }
 
-fn vote(quorum: &mut Quorum, node: NodeId, acknowledged: bool) {
+pub(crate) fn vote(quorum: &mut Quorum, node: NodeId, acknowledged: bool) {
     if acknowledged { quorum.ack(node) } else { quorum.fail(node) }
 }
 

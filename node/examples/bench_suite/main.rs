@@ -1,11 +1,12 @@
 //! The measurements of docs/benchmarks.md: starts what they need, runs `rondo bench`, prints a table in markdown.
 //!
-//! `make bench`, `make bench-growth`, `make bench-memory`, `make bench-six`; sizes by the variables of `sizes.rs`.
+//! `make bench`, `make bench-growth`, `make bench-memory`, `make bench-listing`, `make bench-six`; sizes by the variables of `sizes.rs`.
 #![allow(clippy::print_stdout, reason = "prints tables")]
 
 mod bench;
 mod compare;
 mod growth;
+mod listing;
 mod memory;
 mod process;
 mod six;
@@ -23,9 +24,10 @@ fn main() -> ExitCode {
     let result = Sizes::from_environment().and_then(|sizes| match name.as_str() {
         "compare" => compare::run(&sizes),
         "growth" => growth::run(&sizes),
+        "listing" => listing::run(&sizes),
         "memory" => memory::run(&sizes),
         "six" => six::run(&sizes),
-        _ => Err("compare, growth, memory or six?".into()),
+        _ => Err("compare, growth, listing, memory or six?".into()),
     });
     match result {
         Ok(table) => {

@@ -34,7 +34,7 @@ pub(crate) fn run(sizes: &Sizes) -> Result<String> {
 }
 
 /// Flushes, compactions and repairs go on after the last write.
-fn become_quiet(cluster: &Cluster) -> Result<()> {
+pub(crate) fn become_quiet(cluster: &Cluster) -> Result<()> {
     let begin = Instant::now();
     let used =
         || cluster.clients.iter().map(|client| metric(*client, "process_cpu_seconds_total")).sum::<Result<f64>>();

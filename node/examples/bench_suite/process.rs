@@ -56,10 +56,14 @@ impl Cluster {
         let mut command = Command::new(program("rondo")?);
         command.args(["dev", "--nodes", &nodes.to_string(), "--base-port", &sizes.port.to_string(), "--data-dir"]);
         command.arg(directory.path());
-        let dev = Running::start(command, &directory.path().join("dev.log"))?;
+        let mut dev = Running::start(command, &directory.path().join("dev.log"))?;
         let clients: Vec<_> = (0..nodes).map(|node| local(sizes.port + 10 * node)).collect();
         for client in &clients {
             ready(*client)?;
+        }
+        // What answers may be another cluster on the same ports.
+        if dev.0.try_wait()?.is_some() {
+            return Err(std::fs::read_to_string(directory.path().join("dev.log"))?.trim().into());
         }
         Ok(Self { _dev: dev, clients, directory })
     }

@@ -219,14 +219,20 @@ impl<M: Machine> Running<M> {
         }
     }
 
+    /// Says something to this machine from another thread, together with what is said to others.
+    fn later(&self) -> impl FnOnce(Event) + Send + use<M> {
+        let (acks, mailbox) = (self.driver.acks.clone(), self.mailbox.clone());
+        move |event| acks.tell(mailbox, event)
+    }
+
     fn act(&mut self, action: Action) {
         let mailbox = self.mailbox.clone();
         let tell = move |event| mailbox.put(event);
         match action {
             Action::UpdateHere { key, change, hint_for } => {
                 let done = || -> StoreDone {
-                    let (acks, later) = (self.driver.acks.clone(), self.mailbox.clone());
-                    Box::new(move |result| acks.tell(later, Event::Durable(result)))
+                    let later = self.later();
+                    Box::new(move |result| later(Event::Durable(result)))
                 };
                 match self.driver.store.try_update_beside(&key, &change, &hint_for, done) {
                     Some(updated) => {
@@ -234,39 +240,42 @@ impl<M: Machine> Running<M> {
                         self.driver.acks.commit_soon(change.durability);
                     }
                     None => {
-                        let durable = tell.clone();
-                        let updated = move |updated| tell(Event::Updated(updated));
-                        let durable = move |result| durable(Event::Durable(result));
+                        let (later, after) = (self.later(), self.later());
+                        let updated = move |updated| later(Event::Updated(updated));
+                        let durable = move |result| after(Event::Durable(result));
                         self.driver.disk.submit(Updating::new(key, change, hint_for, updated, durable));
                     }
                 }
             }
             Action::UpdateHints { key, change, hint_for } => {
-                let durable = tell.clone();
-                let updated = move |updated| tell(Event::Updated(updated));
-                let durable = move |result| durable(Event::Durable(result));
+                let (later, after) = (self.later(), self.later());
+                let updated = move |updated| later(Event::Updated(updated));
+                let durable = move |result| after(Event::Durable(result));
                 self.driver.disk.submit(Updating::hints(key, change, hint_for, updated, durable));
             }
             Action::HintHere { target, key, object, durability } => {
-                let kept = move |result| tell(Event::Hinted(result));
+                let later = self.later();
+                let kept = move |result| later(Event::Hinted(result));
                 self.driver.disk.submit(Merging::hint(target, key, object, durability, kept));
             }
             Action::ReadHintsHere { key } => {
+                let later = self.later();
                 let read = move |read: Result<Hinted, _>| {
-                    tell(read.map_or(Event::NotReadHere, |hinted| Event::ReadHere(hinted.stored)));
+                    later(read.map_or(Event::NotReadHere, |hinted| Event::ReadHere(hinted.stored)));
                 };
                 self.driver.disk.submit(Reading::hinted(key, read));
             }
             Action::MergeHere { key, object, durability } => {
                 let done = || -> StoreDone {
-                    let (acks, later) = (self.driver.acks.clone(), self.mailbox.clone());
-                    Box::new(move |result| acks.tell(later, Event::MergedHere(result.map_err(StoreError::from))))
+                    let later = self.later();
+                    Box::new(move |result| later(Event::MergedHere(result.map_err(StoreError::from))))
                 };
                 match self.driver.store.try_merge(&key, &object, durability, done) {
                     Some(Ok(Merged::Queued | Merged::Unchanged)) => self.driver.acks.commit_soon(durability),
                     Some(Err(error)) => tell(Event::MergedHere(Err(error))),
                     None => {
-                        let merged = move |result| tell(Event::MergedHere(result));
+                        let later = self.later();
+                        let merged = move |result| later(Event::MergedHere(result));
                         self.driver.disk.submit(Merging::new(key, object, durability, merged));
                     }
                 }
@@ -274,7 +283,8 @@ impl<M: Machine> Running<M> {
             Action::ReadHere { key } => match self.driver.store.try_read(&key) {
                 Some(stored) => tell(Event::ReadHere(stored)),
                 None => {
-                    let read = move |read: Result<_, _>| tell(read.map_or(Event::NotReadHere, Event::ReadHere));
+                    let later = self.later();
+                    let read = move |read: Result<_, _>| later(read.map_or(Event::NotReadHere, Event::ReadHere));
                     self.driver.disk.submit(Reading::new(key, read));
                 }
             },

@@ -48,7 +48,7 @@ impl Default for EngineOptions {
             memtable_bytes: 64 * MIB,
             table_bytes: 64 * MIB,
             log_segment_bytes: 16 * MIB,
-            log_bytes_max: 512 * MIB,
+            log_bytes_max: 192 * MIB,
             sync_interval_ms: 100,
             queue_len: 4_096,
             queue_bytes: 64 * MIB,

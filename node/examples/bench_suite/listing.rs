@@ -1,0 +1,64 @@
+//! All keys of a large bucket, asked of one node: how long it takes, and how much that node's memory grows meanwhile.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::bench::preload;
+use crate::memory::become_quiet;
+use crate::process::{Cluster, metric, program};
+use crate::{Result, Sizes};
+
+/// Between two looks at the memory of the node that is asked.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(sizes: &Sizes) -> Result<String> {
+    let cluster = Cluster::start(sizes, 3)?;
+    eprintln!("storing {} objects of 100 bytes", sizes.objects);
+    preload(sizes, &cluster.endpoints(), &format!("--keys {} --value-size 100", sizes.objects))?;
+    become_quiet(&cluster)?;
+    let mut table =
+        "| | s | keys/s | CPU µs/key, all nodes | the asked node's MiB, before | at most |\n|---|---|---|---|---|---|"
+            .to_string();
+    for r in ["1", "2"] {
+        eprintln!("listing at R={r}");
+        let resident =
+            || Ok::<_, Box<dyn std::error::Error>>(metric(cluster.clients[0], RESIDENT)? / f64::from(1 << 20));
+        let used = || cluster.clients.iter().map(|client| metric(*client, CPU)).sum::<Result<f64>>();
+        let (before, cpu, began) = (resident()?, used()?, Instant::now());
+        let (mut most, mut looked) = (before, began);
+        list(&cluster, r, sizes.objects, || {
+            if looked.elapsed() > LOOK {
+                most = resident()?.max(most);
+                looked = Instant::now();
+            }
+            Ok(())
+        })?;
+        let took = began.elapsed().as_secs_f64();
+        let (rate, each) = (sizes.objects as f64 / took, (used()? - cpu) * 1e6 / sizes.objects as f64);
+        table.push_str(&format!("\n| R={r} | {took:.1} | {rate:.0} | {each:.2} | {before:.0} | {most:.0} |"));
+    }
+    Ok(table)
+}
+
+const RESIDENT: &str = "process_resident_memory_bytes";
+const CPU: &str = "process_cpu_seconds_total";
+
+/// Fails where a key is missing or out of order. `each` is called between the keys.
+fn list(cluster: &Cluster, r: &str, keys: u64, mut each: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut command = Command::new(program("rondo")?);
+    command.args(["ls", "bench", "--r", r, "--endpoint", &cluster.clients[0].to_string()]).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    let (mut last, mut count) = (String::new(), 0);
+    for line in lines {
+        let line = line?;
+        if line <= last {
+            return Err(format!("{line} comes after {last}").into());
+        }
+        (last, count) = (line, count + 1);
+        each()?;
+    }
+    let status = child.wait()?;
+    if status.success() && count == keys { Ok(()) } else { Err(format!("{status}: {count} of {keys} keys").into()) }
+}
