@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use rondo_ring::NodeId;
-use smallvec::SmallVec;
 
 use crate::message::ReplicaRequest;
 use crate::put::{Coordination, Own, Role, Write, vote};
@@ -18,7 +17,7 @@ const DOUBLINGS_MAX: u8 = 4;
 /// Who is to be asked again.
 #[derive(Debug, Default)]
 pub(crate) struct Busy {
-    owners: SmallVec<[NodeId; 2]>,
+    owners: Vec<NodeId>,
     rounds: u8,
 }
 
@@ -32,9 +31,9 @@ impl Write {
 
     /// It stays among those that are waited for.
     pub(crate) fn ask_again_later(&mut self, owner: NodeId, now: Now, actions: &mut Actions) {
-        let busy = &mut self.coordination().busy;
+        let busy = self.coordination().busy.get_or_insert_default();
         busy.owners.push(owner);
-        let pause = PAUSE * (1 << busy.rounds.min(DOUBLINGS_MAX));
+        let pause = PAUSE * (1 << busy.rounds);
         actions.push(Action::WakeAt((now + pause).min(self.request.deadline)));
     }
 
@@ -44,9 +43,9 @@ impl Write {
         if coordination.own == Own::NotThere {
             return self.give_up_busy(now, actions);
         }
-        let owners = std::mem::take(&mut coordination.busy.owners);
-        let Some(updated) = coordination.updated.as_ref().filter(|_| !owners.is_empty()) else { return };
-        coordination.busy.rounds = coordination.busy.rounds.saturating_add(1);
+        let (Some(busy), Some(updated)) = (&mut coordination.busy, &coordination.updated) else { return };
+        let owners = std::mem::take(&mut busy.owners);
+        busy.rounds = (busy.rounds + 1).min(DOUBLINGS_MAX);
         let deadline = self.request.deadline.max(now + self.options.background());
         for to in owners {
             let (key, object) = (self.request.key.clone(), updated.object.clone());
@@ -58,7 +57,7 @@ impl Write {
     /// There is no time left: they have missed it.
     pub(crate) fn give_up_busy(&mut self, now: Now, actions: &mut Actions) {
         let Role::Coordinating(Coordination { busy, waiting, .. }) = &mut self.role else { return };
-        let owners = std::mem::take(&mut busy.owners);
+        let owners = busy.as_mut().map(|busy| std::mem::take(&mut busy.owners)).unwrap_or_default();
         *waiting = waiting.saturating_sub(owners.len() as u8);
         for owner in owners {
             vote(&mut self.plan.quorum, owner, false);

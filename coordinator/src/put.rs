@@ -97,8 +97,8 @@ pub(crate) struct Coordination {
     pub(crate) waiting: u8,
     /// A node acknowledged, or may have taken the write without saying so.
     pub(crate) may_be_elsewhere: bool,
-    /// Owners that had no room for it.
-    pub(crate) busy: Busy,
+    /// Owners that had no room for it; mostly nobody.
+    pub(crate) busy: Option<Box<Busy>>,
     /// Owners for whom it is kept here as soon as it is durable here.
     pub(crate) missed: SmallVec<[NodeId; 1]>,
     /// Hints kept so far, but for those of the own write's batch.
@@ -107,8 +107,8 @@ pub(crate) struct Coordination {
 
 impl Coordination {
     pub(crate) fn new(own: Own) -> Self {
-        let (busy, missed) = (Busy::default(), SmallVec::new());
-        Self { own, updated: None, waiting: 0, may_be_elsewhere: false, busy, missed, hinted: 0 }
+        let missed = SmallVec::new();
+        Self { own, updated: None, waiting: 0, may_be_elsewhere: false, busy: None, missed, hinted: 0 }
     }
 }
 

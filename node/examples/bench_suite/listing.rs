@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::bench::preload;
 use crate::memory::become_quiet;
 use crate::process::{Cluster, metric, program};
@@ -47,16 +49,17 @@ const CPU: &str = "process_cpu_seconds_total";
 /// Fails where a key is missing or out of order. `each` is called between the keys.
 fn list(cluster: &Cluster, r: &str, keys: u64, mut each: impl FnMut() -> Result<()>) -> Result<()> {
     let mut command = Command::new(program("rondo")?);
-    command.args(["ls", "bench", "--r", r, "--endpoint", &cluster.clients[0].to_string()]).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
+    command.args(["ls", "bench", "--output", "json", "--r", r, "--endpoint", &cluster.clients[0].to_string()]);
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
     let (mut last, mut count) = (String::new(), 0);
     for line in lines {
-        let line = line?;
-        if line <= last {
-            return Err(format!("{line} comes after {last}").into());
+        let row: Value = serde_json::from_str(&line?)?;
+        let key = row["key"].as_str().ok_or_else(|| format!("no key in {row}"))?.to_owned();
+        if key <= last {
+            return Err(format!("{key} comes after {last}").into());
         }
-        (last, count) = (line, count + 1);
+        (last, count) = (key, count + 1);
         each()?;
     }
     let status = child.wait()?;

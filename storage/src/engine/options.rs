@@ -24,7 +24,7 @@ pub struct EngineOptions {
     /// Size of a commit log file. 16 KiB to 1 GiB. Files are written with zeros before use and used again.
     pub log_segment_bytes: u64,
     /// When the live commit log is longer, keyspaces that hold its oldest part back are written to tables. At least
-    /// four segments.
+    /// four segments; three times `memtable_bytes`, or memtables are written before they are full.
     pub log_bytes_max: u64,
     /// How long a write with `Durability::Interval` may stay out of reach of `fdatasync`. 1 to 60,000 ms.
     pub sync_interval_ms: u64,
