@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use rondo_ring::NodeId;
 
-use crate::message::ReplicaRequest;
 use crate::put::{Coordination, Own, Role, Write, vote};
 use crate::quorum::Decision;
 use crate::{Action, Actions, Now};
@@ -44,14 +43,9 @@ impl Write {
             return self.give_up_busy(now, actions);
         }
         let (Some(busy), Some(updated)) = (&mut coordination.busy, &coordination.updated) else { return };
-        let owners = std::mem::take(&mut busy.owners);
+        let (owners, object) = (std::mem::take(&mut busy.owners), updated.object.clone());
         busy.rounds = (busy.rounds + 1).min(DOUBLINGS_MAX);
-        let deadline = self.request.deadline.max(now + self.options.background());
-        for to in owners {
-            let (key, object) = (self.request.key.clone(), updated.object.clone());
-            let request = ReplicaRequest::Merge { key, object, durability: self.request.change.durability };
-            actions.push(Action::Send { to, request, deadline });
-        }
+        self.send_merges(&owners, &object, now, actions);
     }
 
     /// There is no time left: they have missed it.

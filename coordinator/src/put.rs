@@ -7,6 +7,7 @@
 
 use std::num::NonZeroU64;
 
+use bytes::Bytes;
 use rondo_ring::{Liveness, NodeId, ReplicationFactor, View};
 use rondo_storage::Key;
 use rondo_storage::engine::EngineError;
@@ -200,18 +201,21 @@ impl Write {
     /// gets it too: if it is only slow, it needs no repair later.
     fn updated(&mut self, updated: Updated, now: Now, actions: &mut Actions) {
         let others = if self.plan.owns() { self.plan.reachable_others() } else { SmallVec::new() };
-        let deadline = self.request.deadline.max(now + self.options.background());
-        for &to in &others {
-            let (key, object) = (self.request.key.clone(), updated.object.clone());
-            let request = ReplicaRequest::Merge { key, object, durability: self.request.change.durability };
-            actions.push(Action::Send { to, request, deadline });
-        }
+        self.send_merges(&others, &updated.object, now, actions);
         let coordination = self.coordination();
         coordination.own = Own::Committing;
         coordination.updated = Some(updated);
         coordination.waiting += others.len() as u8;
         if self.request.quorum == QuorumKind::Sloppy {
             self.send_to_stand_ins(now, actions);
+        }
+    }
+
+    pub(crate) fn send_merges(&self, to: &[NodeId], object: &Bytes, now: Now, actions: &mut Actions) {
+        let deadline = self.request.deadline.max(now + self.options.background());
+        for &to in to {
+            let (key, object, durability) = (self.request.key.clone(), object.clone(), self.request.change.durability);
+            actions.push(Action::Send { to, request: ReplicaRequest::Merge { key, object, durability }, deadline });
         }
     }
 
