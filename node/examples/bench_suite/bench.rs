@@ -35,6 +35,12 @@ pub(crate) fn run(sizes: &Sizes, endpoints: &str, line: &str) -> Result<Figures>
     })
 }
 
+/// The same several times; the medians.
+pub(crate) fn rounds(sizes: &Sizes, endpoints: &str, line: &str) -> Result<Figures> {
+    let runs: Result<Vec<_>> = (0..sizes.rounds).map(|_| run(sizes, endpoints, line)).collect();
+    runs.map(|runs| median(&runs))
+}
+
 /// Stores all keys, once and on every owner, so that no read misses at R=1 either.
 pub(crate) fn preload(sizes: &Sizes, endpoints: &str, line: &str) -> Result<()> {
     let short = Sizes { duration: "1ms".into(), warmup: "0s".into(), directory: sizes.directory.clone(), ..*sizes };

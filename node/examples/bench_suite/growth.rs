@@ -1,6 +1,6 @@
 //! Few keys against many: what a request costs when the data has grown.
 
-use crate::bench::{self, median, preload};
+use crate::bench::{self, preload};
 use crate::process::Cluster;
 use crate::{Result, Sizes};
 
@@ -23,9 +23,7 @@ pub(crate) fn run(sizes: &Sizes) -> Result<String> {
     for (kind, line) in KINDS {
         for (bucket, keys, distribution, called) in &asked {
             let line = format!("{} --distribution {distribution} {line}", of_bucket(bucket, *keys));
-            let runs: Result<Vec<_>> =
-                (0..sizes.rounds).map(|_| bench::run(sizes, &cluster.endpoints(), &line)).collect();
-            let found = median(&runs?);
+            let found = bench::rounds(sizes, &cluster.endpoints(), &line)?;
             let (rate, cpu, p99) = (found.requests_per_second, found.cpu_us, found.p99_ms);
             let row = format!("| {kind} | {called} | {rate:.0} | {cpu:.1} | {p99:.2} |");
             eprintln!("{row}");

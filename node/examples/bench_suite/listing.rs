@@ -6,45 +6,35 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::bench::preload;
-use crate::memory::become_quiet;
-use crate::process::{Cluster, metric, program};
+use crate::memory::filled;
+use crate::process::{Cluster, program};
 use crate::{Result, Sizes};
 
 /// Between two looks at the memory of the node that is asked.
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(sizes: &Sizes) -> Result<String> {
-    let cluster = Cluster::start(sizes, 3)?;
-    eprintln!("storing {} objects of 100 bytes", sizes.objects);
-    preload(sizes, &cluster.endpoints(), &format!("--keys {} --value-size 100", sizes.objects))?;
-    become_quiet(&cluster)?;
+    let cluster = filled(sizes)?;
     let mut table =
         "| | s | keys/s | CPU µs/key, all nodes | the asked node's MiB, before | at most |\n|---|---|---|---|---|---|"
             .to_string();
     for r in ["1", "2"] {
         eprintln!("listing at R={r}");
-        let resident =
-            || Ok::<_, Box<dyn std::error::Error>>(metric(cluster.clients[0], RESIDENT)? / f64::from(1 << 20));
-        let used = || cluster.clients.iter().map(|client| metric(*client, CPU)).sum::<Result<f64>>();
-        let (before, cpu, began) = (resident()?, used()?, Instant::now());
+        let (before, cpu, began) = (cluster.resident_mib(0)?, cluster.cpu_seconds()?, Instant::now());
         let (mut most, mut looked) = (before, began);
         list(&cluster, r, sizes.objects, || {
             if looked.elapsed() > LOOK {
-                most = resident()?.max(most);
+                most = cluster.resident_mib(0)?.max(most);
                 looked = Instant::now();
             }
             Ok(())
         })?;
         let took = began.elapsed().as_secs_f64();
-        let (rate, each) = (sizes.objects as f64 / took, (used()? - cpu) * 1e6 / sizes.objects as f64);
+        let (rate, each) = (sizes.objects as f64 / took, (cluster.cpu_seconds()? - cpu) * 1e6 / sizes.objects as f64);
         table.push_str(&format!("\n| R={r} | {took:.1} | {rate:.0} | {each:.2} | {before:.0} | {most:.0} |"));
     }
     Ok(table)
 }
-
-const RESIDENT: &str = "process_resident_memory_bytes";
-const CPU: &str = "process_cpu_seconds_total";
 
 /// Fails where a key is missing or out of order. `each` is called between the keys.
 fn list(cluster: &Cluster, r: &str, keys: u64, mut each: impl FnMut() -> Result<()>) -> Result<()> {

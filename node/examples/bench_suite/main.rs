@@ -1,6 +1,7 @@
 //! The measurements of docs/benchmarks.md: starts what they need, runs `rondo bench`, prints a table in markdown.
 //!
-//! `make bench`, `make bench-growth`, `make bench-memory`, `make bench-listing`, `make bench-six`; sizes by the variables of `sizes.rs`.
+//! `make bench`, `make bench-growth`, `make bench-memory`, `make bench-listing`, `make bench-six`; sizes by the variables of
+//! `sizes.rs`.
 #![allow(clippy::print_stdout, reason = "prints tables")]
 
 mod bench;

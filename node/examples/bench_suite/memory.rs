@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::bench::preload;
-use crate::process::{Cluster, Running, metric, program, ready, wait};
+use crate::process::{Cluster, Running, program, ready, wait};
 use crate::{Result, Sizes};
 
 /// Idle: the nodes used less than this share of a core each for this long. Memtables become tables after 5 s of rest, and
@@ -17,13 +17,9 @@ const QUIET_SHARE: f64 = 0.05;
 const QUIET_WITHIN: Duration = Duration::from_secs(300);
 
 pub(crate) fn run(sizes: &Sizes) -> Result<String> {
-    let cluster = Cluster::start(sizes, 3)?;
-    eprintln!("storing {} objects of 100 bytes", sizes.objects);
-    preload(sizes, &cluster.endpoints(), &format!("--keys {} --value-size 100", sizes.objects))?;
-    become_quiet(&cluster)?;
+    let cluster = filled(sizes)?;
     let mut table = "| node | resident MiB, idle | after SIGKILL ready in s |\n|---|---|---|".to_string();
-    let resident = |node: usize| metric(cluster.clients[node], "process_resident_memory_bytes");
-    let mib: Result<Vec<f64>> = (0..3).map(|node| Ok(resident(node)? / f64::from(1 << 20))).collect();
+    let mib: Result<Vec<f64>> = (0..3).map(|node| cluster.resident_mib(node)).collect();
     let mib = mib?;
     let (_again, took) = kill_and_start(sizes, &cluster)?;
     table.push_str(&format!("\n| n1 | {:.0} | {:.2} |", mib[0], took.as_secs_f64()));
@@ -33,15 +29,22 @@ pub(crate) fn run(sizes: &Sizes) -> Result<String> {
     Ok(table)
 }
 
+/// Three nodes at rest that hold many small objects.
+pub(crate) fn filled(sizes: &Sizes) -> Result<Cluster> {
+    let cluster = Cluster::start(sizes, 3)?;
+    eprintln!("storing {} objects of 100 bytes", sizes.objects);
+    preload(sizes, &cluster.endpoints(), &format!("--keys {} --value-size 100", sizes.objects))?;
+    become_quiet(&cluster)?;
+    Ok(cluster)
+}
+
 /// Flushes, compactions and repairs go on after the last write.
-pub(crate) fn become_quiet(cluster: &Cluster) -> Result<()> {
+fn become_quiet(cluster: &Cluster) -> Result<()> {
     let begin = Instant::now();
-    let used =
-        || cluster.clients.iter().map(|client| metric(*client, "process_cpu_seconds_total")).sum::<Result<f64>>();
     loop {
-        let before = used()?;
+        let before = cluster.cpu_seconds()?;
         sleep(QUIET);
-        if (used()? - before) / QUIET.as_secs_f64() < QUIET_SHARE * cluster.clients.len() as f64 {
+        if (cluster.cpu_seconds()? - before) / QUIET.as_secs_f64() < QUIET_SHARE * cluster.clients.len() as f64 {
             return Ok(());
         }
         if begin.elapsed() > QUIET_WITHIN {

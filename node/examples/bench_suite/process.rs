@@ -68,6 +68,16 @@ impl Cluster {
         Ok(Self { _dev: dev, clients, directory })
     }
 
+    /// Processor time of all nodes since they began, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        self.clients.iter().map(|client| metric(*client, "process_cpu_seconds_total")).sum()
+    }
+
+    /// Of one node's memory.
+    pub(crate) fn resident_mib(&self, node: usize) -> Result<f64> {
+        Ok(metric(self.clients[node], "process_resident_memory_bytes")? / f64::from(1 << 20))
+    }
+
     /// As `rondo bench` takes them.
     pub(crate) fn endpoints(&self) -> String {
         self.clients.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")

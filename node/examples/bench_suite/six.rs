@@ -1,6 +1,6 @@
 //! Six nodes on one machine beside three: what more nodes cost a request.
 
-use crate::bench::{self, median, preload};
+use crate::bench::{self, preload};
 use crate::process::Cluster;
 use crate::{Result, Sizes};
 
@@ -15,9 +15,7 @@ pub(crate) fn run(sizes: &Sizes) -> Result<String> {
         for (name, line) in ROWS {
             eprintln!("{nodes} nodes, {name}");
             let line = format!("--keys {} {line}", sizes.keys);
-            let runs: Result<Vec<_>> =
-                (0..sizes.rounds).map(|_| bench::run(sizes, &cluster.endpoints(), &line)).collect();
-            let found = median(&runs?);
+            let found = bench::rounds(sizes, &cluster.endpoints(), &line)?;
             let (rate, cpu, p99) = (found.requests_per_second, found.cpu_us, found.p99_ms);
             table.push_str(&format!("\n| {nodes} | {name} | {rate:.0} | {cpu:.1} | {p99:.2} |"));
         }
