@@ -21,6 +21,7 @@ mod segment;
 mod signal;
 #[cfg(test)]
 mod tests;
+mod within_reach;
 mod writer;
 
 use std::fs;
@@ -31,7 +32,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use crossbeam_channel::bounded;
-use lsm_tree::{AbstractTree, Cache, DescriptorTable, InternalValue, SequenceNumberCounter, ValueType};
+use lsm_tree::{AbstractTree, InternalValue, SequenceNumberCounter, ValueType};
 use parking_lot::Mutex;
 
 use self::core::Core;
@@ -41,6 +42,7 @@ use self::keyspace::{KeyspaceTree, Shared};
 use self::log::Log;
 use self::recovery::Recovered;
 use self::segment::PAGE_BYTES;
+use self::within_reach::Blocks;
 use self::writer::{Command, Pending, Writer};
 use super::{Batch, Done, Durability, Engine, EngineError, EngineOptions, EngineStatus, Keyspace, Rows, Write};
 
@@ -69,8 +71,7 @@ impl DiskEngine {
         let sequence = SequenceNumberCounter::new(1);
         let shared = Shared {
             sequence: sequence.clone(),
-            cache: Arc::new(Cache::with_capacity_bytes(options.cache_bytes)),
-            descriptors: Arc::new(DescriptorTable::new(options.open_tables)),
+            blocks: Arc::new(Blocks::new(options.cache_bytes, options.open_tables)),
         };
         let [a, b, c, d] = Keyspace::ALL.map(|keyspace| KeyspaceTree::open(dir, keyspace, &shared, options));
         let keyspaces = [a?, b?, c?, d?];

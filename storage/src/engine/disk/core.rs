@@ -111,7 +111,7 @@ impl Core {
     /// See [`crate::engine::Engine::get_from_memory`].
     pub(super) fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Bytes>> {
         let keyspace = self.keyspace(keyspace);
-        let row = keyspace.in_memory().get(key)?;
+        let row = keyspace.in_memory().get(key).ok()?;
         let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
         self.wait_until_visible(sequence);
         Some(row.filter(|row| row.key.value_type == ValueType::Value).map(|row| row.value.into()))

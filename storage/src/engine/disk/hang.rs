@@ -1,7 +1,7 @@
 //! A disk that hangs, for tests of the whole program: builds without debug assertions have nothing of it.
 //!
 //! While a file of the name [`FILE`] is in the engine's directory, nothing is brought to disk, and the lists of tables
-//! are locked as they are during an fsync of theirs: whoever reads a table waits.
+//! are locked as they are during an fsync of theirs: whoever reads a table waits. The kernel's page cache is as if empty.
 
 use std::path::Path;
 
@@ -40,8 +40,11 @@ pub(super) fn wait(_: &Path) {}
 pub(super) fn lock_tables(core: &Core, dir: &Path) {
     while !core.signal.is_stopping() {
         if hangs(dir) {
+            let blocks = &core.keyspaces[0].blocks;
+            blocks.hang(true);
             let _locked = core.keyspaces.each_ref().map(|keyspace| keyspace.tree.get_version_history_lock());
             wait(dir);
+            blocks.hang(false);
         }
         std::thread::sleep(LOOK_EVERY);
     }

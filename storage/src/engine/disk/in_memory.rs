@@ -1,13 +1,16 @@
-//! What a keyspace can say without the disk: its memtables, and the filters of its tables.
+//! What a keyspace can say without waiting for the disk: its memtables, the filters of its tables, and the rows of them
+//! that are [`within_reach`](super::within_reach).
 //!
 //! `lsm-tree` has all of it too, behind a lock that a change of its list of tables holds during an fsync. Nobody who
 //! must not wait for the disk may take that lock, so this is a picture of the tree beside it, changed after it. An older
 //! picture is as right as a newer one: it holds on to the memtables and tables that it shows.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use lsm_tree::table::filter::standard_bloom::Builder;
-use lsm_tree::{AbstractTree, InternalValue, Memtable, SeqNo, Table, Tree};
+use lsm_tree::{AbstractTree, InternalValue, Memtable, SeqNo, TableId, Tree};
+
+use super::within_reach::{Blocks, KeyHash, NeedsDisk, Searchable};
 
 /// See the module. Only its filling memtable changes.
 pub(super) struct InMemory {
@@ -20,33 +23,49 @@ pub(super) struct InMemory {
 /// The tables of a tree.
 pub(super) struct Tables {
     /// Of each run, in which no two tables have a key in common, in the order of their keys.
-    runs: Vec<Vec<Table>>,
+    runs: Vec<Vec<Arc<Searchable>>>,
     bytes: u64,
 }
 
+/// Whether rows of tables are asked for one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    OneByOne,
+    InRanges,
+}
+
 impl Tables {
-    /// As they are now. Waits for whoever changes them.
-    pub(super) fn of(tree: &Tree) -> Arc<Self> {
+    /// As they are now. Waits for whoever changes them, and for the disk where there is one that is not among `before`.
+    pub(super) fn of(tree: &Tree, before: Option<&Self>, asked: Asked, blocks: &Arc<Blocks>) -> Arc<Self> {
+        let known: HashMap<TableId, &Arc<Searchable>> =
+            before.into_iter().flat_map(|tables| tables.runs.iter().flatten()).map(|it| (it.table_id(), it)).collect();
+        let searchable = |table: &lsm_tree::Table| match (known.get(&table.id()), asked) {
+            (Some(&known), _) => Arc::clone(known),
+            (None, Asked::OneByOne) => Arc::new(Searchable::indexed(tree, table.clone(), Arc::clone(blocks))),
+            (None, Asked::InRanges) => Arc::new(Searchable::unindexed(tree, table.clone(), Arc::clone(blocks))),
+        };
         let version = tree.current_version();
-        let runs = version.iter_levels().flat_map(|level| level.iter()).map(|run| run.to_vec()).collect();
+        let runs = version.iter_levels().flat_map(|level| level.iter());
+        let runs = runs.map(|run| run.iter().map(searchable).collect()).collect();
         Arc::new(Self { runs, bytes: version.iter_tables().map(|table| table.metadata.file_size).sum() })
     }
 
-    /// Whether the key is in none of them for certain.
-    fn lack(&self, key: &[u8]) -> bool {
-        let hash = Builder::get_hash(key);
-        self.runs.iter().filter_map(|run| covering(run, key)).all(|table| {
-            let filter = table.pinned_filter_block.as_ref();
-            // A filter that cannot be understood is for whoever reads the table to complain of.
-            filter.is_some_and(|filter| filter.maybe_contains_hash(hash).is_ok_and(|maybe| !maybe))
-        })
+    /// The newest row of the key.
+    fn get(&self, key: &[u8]) -> Result<Option<InternalValue>, NeedsDisk> {
+        let hash = KeyHash::of(key);
+        for table in self.runs.iter().filter_map(|run| covering(run, key)) {
+            if let Some(row) = table.get(key, hash)? {
+                return Ok(Some(row));
+            }
+        }
+        Ok(None)
     }
 }
 
 /// The one table of a run that may have the key.
-fn covering<'a>(run: &'a [Table], key: &[u8]) -> Option<&'a Table> {
-    let at = run.partition_point(|table| **table.metadata.key_range.max() < *key);
-    run.get(at).filter(|table| **table.metadata.key_range.min() <= *key)
+fn covering<'a>(run: &'a [Arc<Searchable>], key: &[u8]) -> Option<&'a Searchable> {
+    let at = run.partition_point(|it| **it.table.metadata.key_range.max() < *key);
+    run.get(at).map(|it| &**it).filter(|it| **it.table.metadata.key_range.min() <= *key)
 }
 
 impl InMemory {
@@ -59,12 +78,13 @@ impl InMemory {
         Arc::clone(&self.tables)
     }
 
-    /// The newest row of the key, which may be a removal, or `Some(None)` where there is none for certain; `None`: the
-    /// tables have to be read.
-    pub(super) fn get(&self, key: &[u8]) -> Option<Option<InternalValue>> {
+    /// The newest row of the key, which may be a removal.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<InternalValue>, NeedsDisk> {
         let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
-        let row = newest_first.filter_map(|memtable| memtable.get(key, SeqNo::MAX)).next();
-        if row.is_some() || self.tables.lack(key) { Some(row) } else { None }
+        match newest_first.filter_map(|memtable| memtable.get(key, SeqNo::MAX)).next() {
+            Some(row) => Ok(Some(row)),
+            None => self.tables.get(key),
+        }
     }
 
     pub(super) fn memtable_bytes(&self) -> u64 {

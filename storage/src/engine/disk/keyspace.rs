@@ -12,12 +12,13 @@ use lsm_tree::config::{
     RestartIntervalPolicy,
 };
 use lsm_tree::{
-    AbstractTree, AnyTree, Cache, CompressionType, Config, DescriptorTable, Memtable, SequenceNumberCounter, Tree,
+    AbstractTree, AnyTree, CompressionType, Config, Memtable, SequenceNumberCounter, Tree,
 };
 use parking_lot::Mutex;
 
 use super::format::{keyspace_dir, unopenable};
-use super::in_memory::{InMemory, Tables};
+use super::in_memory::{Asked, InMemory, Tables};
+use super::within_reach::Blocks;
 use crate::engine::{EngineError, EngineOptions, Keyspace};
 
 /// More runs than this in level 0 stop the writer. The manifest counts runs in one byte, so the hard end is 255.
@@ -36,8 +37,7 @@ struct Waiting {
 /// What all trees share.
 pub(super) struct Shared {
     pub(super) sequence: SequenceNumberCounter,
-    pub(super) cache: Arc<Cache>,
-    pub(super) descriptors: Arc<DescriptorTable>,
+    pub(super) blocks: Arc<Blocks>,
 }
 
 /// A read asks every run of level 0, so their filters err least; below it there is one run a level.
@@ -61,10 +61,24 @@ fn partitioned_filters(keyspace: Keyspace) -> PartitioningPolicy {
     }
 }
 
+/// Objects are looked for one by one: what stays in memory of their indexes is the top, and a look-up reads one part.
+fn partitioned_indexes(keyspace: Keyspace) -> PartitioningPolicy {
+    match asked(keyspace) {
+        Asked::OneByOne => PartitioningPolicy::all(true),
+        Asked::InRanges => PartitioningPolicy::new([false, false, false, true]),
+    }
+}
+
+fn asked(keyspace: Keyspace) -> Asked {
+    if keyspace == Keyspace::Objects { Asked::OneByOne } else { Asked::InRanges }
+}
+
 /// A tree with what is known about its memtables. Only the writer thread adds rows and rotates.
 pub(super) struct KeyspaceTree {
     pub(super) tree: Tree,
     pub(super) dir: PathBuf,
+    pub(super) blocks: Arc<Blocks>,
+    asked: Asked,
     strategy: Arc<Leveled>,
     waiting: Mutex<VecDeque<Waiting>>,
     active_first: AtomicU64,
@@ -93,8 +107,9 @@ impl KeyspaceTree {
         // one that nobody reads.
         let unused = SequenceNumberCounter::default();
         let config = Config::new(&dir, shared.sequence.clone(), unused)
-            .use_cache(Arc::clone(&shared.cache))
-            .use_descriptor_table(Some(Arc::clone(&shared.descriptors)))
+            .use_cache(Arc::clone(&shared.blocks.cache))
+            .use_descriptor_table(Some(Arc::clone(&shared.blocks.descriptors)))
+            .index_block_partitioning_policy(partitioned_indexes(keyspace))
             .filter_policy(filters())
             .filter_block_pinning_policy(pinned_filters(keyspace))
             .filter_block_partitioning_policy(partitioned_filters(keyspace))
@@ -109,11 +124,15 @@ impl KeyspaceTree {
             Ok(AnyTree::Blob(_)) => return Err(unopenable(&dir, &"the tree is of a kind this engine does not make")),
             Err(error) => return Err(unopenable(&dir, &error)),
         };
+        let (asked, blocks) = (asked(keyspace), Arc::clone(&shared.blocks));
+        let tables = Tables::of(&tree, None, asked, &blocks);
         Ok(Self {
             dir,
+            blocks,
+            asked,
             strategy: Arc::new(Leveled::default().with_table_target_size(options.table_bytes)),
             waiting: Mutex::default(),
-            in_memory: ArcSwap::from_pointee(InMemory::of(&tree, Vec::new(), Tables::of(&tree))),
+            in_memory: ArcSwap::from_pointee(InMemory::of(&tree, Vec::new(), tables)),
             tree,
             active_first: AtomicU64::new(NONE),
             removing: AtomicU64::new(0),
@@ -141,7 +160,7 @@ impl KeyspaceTree {
         true
     }
 
-    /// What can be read without the disk, as of now.
+    /// What can be read without waiting for the disk, as of now.
     pub(super) fn in_memory(&self) -> arc_swap::Guard<Arc<InMemory>> {
         self.in_memory.load()
     }
@@ -155,7 +174,12 @@ impl KeyspaceTree {
     /// The tables are others. A memtable that has become one may still be among those that wait: its rows are the same.
     fn show_tables(&self) {
         let waiting = self.waiting.lock();
-        self.show(&waiting, Tables::of(&self.tree));
+        self.show(&waiting, self.tables_now());
+    }
+
+    /// Called with `waiting` locked.
+    fn tables_now(&self) -> Arc<Tables> {
+        Tables::of(&self.tree, Some(&self.in_memory.load().tables()), self.asked, &self.blocks)
     }
 
     /// Whether a further memtable may join the queue.
@@ -197,7 +221,7 @@ impl KeyspaceTree {
         while waiting.len() > self.tree.sealed_memtable_count() {
             waiting.pop_front();
         }
-        self.show(&waiting, Tables::of(&self.tree));
+        self.show(&waiting, self.tables_now());
         Ok(())
     }
 
