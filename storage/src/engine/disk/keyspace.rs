@@ -11,9 +11,7 @@ use lsm_tree::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy,
     RestartIntervalPolicy,
 };
-use lsm_tree::{
-    AbstractTree, AnyTree, CompressionType, Config, Memtable, SequenceNumberCounter, Tree,
-};
+use lsm_tree::{AbstractTree, AnyTree, CompressionType, Config, Memtable, SequenceNumberCounter, Tree};
 use parking_lot::Mutex;
 
 use super::format::{keyspace_dir, unopenable};

@@ -103,12 +103,8 @@ impl Place {
 #[cfg(target_os = "linux")]
 fn read_at_once(file: &File, into: &mut [u8], offset: u64) -> Result<(), NeedsDisk> {
     let len = into.len();
-    let read = rustix::io::preadv2(
-        file,
-        &mut [std::io::IoSliceMut::new(into)],
-        offset,
-        rustix::io::ReadWriteFlags::NOWAIT,
-    );
+    let read =
+        rustix::io::preadv2(file, &mut [std::io::IoSliceMut::new(into)], offset, rustix::io::ReadWriteFlags::NOWAIT);
     if read == Ok(len) { Ok(()) } else { Err(NeedsDisk) }
 }
 
