@@ -130,8 +130,7 @@ pub type Rows = Vec<(Bytes, Bytes)>;
 /// block.
 pub trait Engine: Send + Sync + 'static {
     /// What memory alone, the system's page cache included, can say of a key: as [`get`](Self::get), without waiting for
-    /// the disk or for anybody who does.
-    /// `None`: the tables have to be read.
+    /// the disk or for anybody who does. `None`: the tables have to be read.
     fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Result<Option<Bytes>, EngineError>> {
         let _ = (keyspace, key);
         None

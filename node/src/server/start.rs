@@ -129,7 +129,9 @@ impl Node {
         let identity = Arc::new(Identity::new(directory.node(), secret));
         let options = PeerOptions::default();
         let peers_max = options.server.connections_max as u64;
-        descriptors::provide(settings.limits.connections, peers_max, settings.engine.open_tables as u64);
+        // Each table is opened twice (`EngineOptions::open_tables`).
+        let tables_max = 2 * settings.engine.open_tables as u64;
+        descriptors::provide(settings.limits.connections, peers_max, tables_max);
         let network = Network::new(identity, Arc::new(AddressBook::new()), options, clock.origin());
         let control = Arc::new(Control::new(&network));
         let peers = Arc::new(PeerControl { control, network: network.clone(), standing: Arc::default() });

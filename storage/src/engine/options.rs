@@ -33,7 +33,8 @@ pub struct EngineOptions {
     /// Bytes of keys and values waiting for the writer; a batch beyond it is refused as busy, unless the queue is
     /// empty. 64 KiB to 4 GiB.
     pub queue_bytes: u64,
-    /// Table files held open. 16 to 1,000,000.
+    /// Tables held open, each with two descriptors and one mapping. Of others every read takes the way over the disk's
+    /// threads. 16 to 1,000,000.
     pub open_tables: usize,
     /// The longest a write waits for flushes and compactions that do nothing; ten times as long where they are at
     /// work. Beyond it the process ends: a node that is gone is healed around, one that hangs is not. 100 to

@@ -27,22 +27,25 @@ pub(super) struct Tables {
     bytes: u64,
 }
 
-/// Whether rows of tables are asked for one by one.
+/// How rows of tables are asked for, mostly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     OneByOne,
+    /// One by one they need the disk.
     InRanges,
 }
 
 impl Tables {
-    /// As they are now. Waits for whoever changes them, and for the disk where there is one that is not among `before`.
+    /// As they are now. Waits for whoever changes them, and for the disk where there is one that has no
+    /// finder among `before`.
     pub(super) fn of(tree: &Tree, before: Option<&Self>, asked: Asked, blocks: &Arc<Blocks>) -> Arc<Self> {
         let known: HashMap<TableId, &Arc<Searchable>> =
             before.into_iter().flat_map(|tables| tables.runs.iter().flatten()).map(|it| (it.table_id(), it)).collect();
         let searchable = |table: &lsm_tree::Table| match (known.get(&table.id()), asked) {
-            (Some(&known), _) => Arc::clone(known),
-            (None, Asked::OneByOne) => Arc::new(Searchable::indexed(tree, table.clone(), Arc::clone(blocks))),
-            (None, Asked::InRanges) => Arc::new(Searchable::unindexed(tree, table.clone(), Arc::clone(blocks))),
+            (Some(&known), Asked::InRanges) => Arc::clone(known),
+            (None, Asked::InRanges) => Arc::new(Searchable::without_finder(table.clone())),
+            (Some(&known), Asked::OneByOne) if known.has_finder() => Arc::clone(known),
+            (_, Asked::OneByOne) => Arc::new(Searchable::new(tree, table.clone(), blocks)),
         };
         let version = tree.current_version();
         let runs = version.iter_levels().flat_map(|level| level.iter());

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use lsm_tree::compaction::Leveled;
@@ -23,6 +25,8 @@ use crate::engine::{EngineError, EngineOptions, Keyspace};
 const L0_RUNS_MAX: usize = 24;
 /// Memtables waiting for the disk.
 const WAITING_MAX: usize = 4;
+/// How often it is looked whether readers have let go of a picture. They hold one for some µs.
+const LET_GO_EVERY: Duration = Duration::from_millis(1);
 /// No row in the memtable.
 const NONE: u64 = u64::MAX;
 
@@ -82,6 +86,8 @@ pub(super) struct KeyspaceTree {
     active_first: AtomicU64,
     /// Changed with `waiting` locked, after the tree was.
     in_memory: ArcSwap<InMemory>,
+    /// Held by who shows other tables, from looking at them on. Taken before `waiting`.
+    showing: Mutex<()>,
     /// Sequence number of the last batch that removes a row here. A reader that finds nothing cannot see the number
     /// of the removal it found; this stands in for it.
     pub(super) removing: AtomicU64,
@@ -132,6 +138,7 @@ impl KeyspaceTree {
             waiting: Mutex::default(),
             in_memory: ArcSwap::from_pointee(InMemory::of(&tree, Vec::new(), tables)),
             tree,
+            showing: Mutex::default(),
             active_first: AtomicU64::new(NONE),
             removing: AtomicU64::new(0),
             compacting: Mutex::default(),
@@ -154,6 +161,7 @@ impl KeyspaceTree {
         let first_sequence = self.active_first.swap(NONE, Ordering::AcqRel);
         waiting.push_back(Waiting { first_sequence, memtable });
         let tables = self.in_memory.load().tables();
+        // What the picture before showed, this one shows too: whoever lets go of that frees nothing.
         self.show(&waiting, tables);
         true
     }
@@ -163,21 +171,30 @@ impl KeyspaceTree {
         self.in_memory.load()
     }
 
-    /// After the tree has changed.
-    fn show(&self, waiting: &VecDeque<Waiting>, tables: Arc<Tables>) {
+    /// After the tree has changed, with `waiting` locked. Returns the picture before.
+    fn show(&self, waiting: &VecDeque<Waiting>, tables: Arc<Tables>) -> Arc<InMemory> {
         let sealed = waiting.iter().map(|waiting| waiting.memtable.clone()).collect();
-        self.in_memory.store(Arc::new(InMemory::of(&self.tree, sealed, tables)));
+        self.in_memory.swap(Arc::new(InMemory::of(&self.tree, sealed, tables)))
     }
 
-    /// The tables are others. A memtable that has become one may still be among those that wait: its rows are the same.
-    fn show_tables(&self) {
-        let waiting = self.waiting.lock();
-        self.show(&waiting, self.tables_now());
-    }
-
-    /// Called with `waiting` locked.
-    fn tables_now(&self) -> Arc<Tables> {
-        Tables::of(&self.tree, Some(&self.in_memory.load().tables()), self.asked, &self.blocks)
+    /// The tables are others, and what of the memtables `is_table` by now no longer waits. Until then a memtable that has
+    /// become a table may be among both: its rows are the same. Waits for the disk, and for readers.
+    fn show_tables(&self, mut is_table: impl FnMut(&VecDeque<Waiting>) -> bool) {
+        let _showing = self.showing.lock();
+        let before = self.in_memory.load().tables();
+        let tables = Tables::of(&self.tree, Some(&before), self.asked, &self.blocks);
+        drop(before);
+        let before = {
+            let mut waiting = self.waiting.lock();
+            while is_table(&waiting) {
+                waiting.pop_front();
+            }
+            self.show(&waiting, tables)
+        };
+        // The last to let go of it frees memtables and removes files of tables. That must not be a reader.
+        while Arc::strong_count(&before) > 1 {
+            thread::sleep(LET_GO_EVERY);
+        }
     }
 
     /// Whether a further memtable may join the queue.
@@ -215,11 +232,7 @@ impl KeyspaceTree {
             self.remove_partial(first_id);
             return Err(error);
         }
-        let mut waiting = self.waiting.lock();
-        while waiting.len() > self.tree.sealed_memtable_count() {
-            waiting.pop_front();
-        }
-        self.show(&waiting, self.tables_now());
+        self.show_tables(|waiting| waiting.len() > self.tree.sealed_memtable_count());
         Ok(())
     }
 
@@ -236,7 +249,7 @@ impl KeyspaceTree {
             self.tree.compact(strategy, watermark).map(|()| self.tree.current_version().id() != before)
         };
         match compacted {
-            Ok(true) => self.show_tables(),
+            Ok(true) => self.show_tables(|_| false),
             Ok(false) => {}
             Err(_) => self.remove_partial(first_id),
         }

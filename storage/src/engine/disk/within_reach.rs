@@ -1,50 +1,56 @@
-//! Rows of tables that can be had without waiting for the disk: from the block cache, or from the kernel's page cache.
-//!
-//! A plain read waits where the page cache lacks something, so it is asked first what it has (`pages`). What it has is read
-//! with `RWF_NOWAIT` (preadv2(2), Linux 4.14, on ext4, XFS and Btrfs among others), which gives up where a page went away
-//! in between. That alone would not do: it asks the disk for what is missing before it gives up, and a disk that hangs takes
-//! only so many requests until whoever makes one more waits. Where a system or a file system has no such reads, every row
-//! of a table needs the disk's threads.
+//! Rows of tables that can be had without waiting for the disk: from the block cache, or from the kernel's page cache
+//! (`cached_file`). Where a system or a file system cannot say what that has, every row of a table needs the disk's threads.
 //!
 //! `lsm-tree` finds the block of a row as it is done here: the top of the index, which stays in memory, names a part of
 //! the index, and that names the block. One of each is enough for the newest row of a key, because of the rows with one
 //! key the newest comes first.
 
-mod pages;
+mod cached_file;
 
 use std::cell::RefCell;
-use std::fs::File;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use lsm_tree::table::block::BlockType;
+use lsm_tree::coding::Decode;
+use lsm_tree::table::block::{BlockType, Header};
 use lsm_tree::table::filter::standard_bloom::Builder;
 use lsm_tree::table::{Block, BlockHandle, DataBlock, IndexBlock};
 use lsm_tree::{
     AbstractTree, Cache, CompressionType, DescriptorTable, GlobalTableId, InternalValue, SeqNo, Table, TableId, Tree,
 };
-use pages::Pages;
 
-/// Larger blocks, which large values make, are for the disk's threads: to copy one takes a worker as long as many others.
+use cached_file::CachedFile;
+
+/// Larger blocks, which large values make, are for the disk's threads, whether they are that large on disk or once they are
+/// decompressed: one of them takes a worker as long as many others.
 const BLOCK_BYTES_MAX: usize = 64 << 10;
+
+/// Most finders: each maps a file, and Linux allows a process some 65,000 maps (`vm.max_map_count`), the allocator's included.
+const FINDERS_MAX: usize = 16_384;
 
 /// Only the disk can say it, or who waits for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NeedsDisk;
 
-/// Where the blocks of all tables come from.
+/// What all tables share.
 pub(super) struct Blocks {
     pub(super) cache: Arc<Cache>,
     pub(super) descriptors: Arc<DescriptorTable>,
+    finders: AtomicUsize,
+    finders_max: usize,
     /// For a test: nothing is in memory (`hang.rs`).
     hung: AtomicBool,
 }
 
 impl Blocks {
+    /// Tables are opened twice, `open_tables` of them each time: by `lsm-tree`, and here.
     pub(super) fn new(cache_bytes: u64, open_tables: usize) -> Self {
         Self {
             cache: Arc::new(Cache::with_capacity_bytes(cache_bytes)),
             descriptors: Arc::new(DescriptorTable::new(open_tables)),
+            finders: AtomicUsize::new(0),
+            finders_max: open_tables.min(FINDERS_MAX),
             hung: AtomicBool::new(false),
         }
     }
@@ -53,106 +59,33 @@ impl Blocks {
     pub(super) fn hang(&self, hung: bool) {
         self.hung.store(hung, Ordering::Relaxed);
     }
-
-    fn get(&self, table: GlobalTableId, pages: &Pages, place: Place) -> Result<Block, NeedsDisk> {
-        if self.hung.load(Ordering::Relaxed) {
-            return Err(NeedsDisk);
-        }
-        if let Some(block) = self.cache.get_block(table, place.handle.offset()) {
-            return Ok(block);
-        }
-        // The file of a table is opened by who may wait.
-        let file = self.descriptors.access_for_table(&table).ok_or(NeedsDisk)?;
-        let block = place.read_at_once(&file, pages)?;
-        // Of rows the kernel has kept what was read lately; there is no need for a second copy.
-        if place.holds == BlockType::Index {
-            self.cache.insert_block(table, place.handle.offset(), block.clone());
-        }
-        Ok(block)
-    }
-}
-
-/// Where a block is, and what it is to be.
-#[derive(Clone, Copy)]
-struct Place {
-    handle: BlockHandle,
-    holds: BlockType,
-    compression: CompressionType,
-}
-
-impl Place {
-    /// A block that does not hold what it should is for whoever reads the table with the disk to complain of.
-    fn read_at_once(self, file: &File, pages: &Pages) -> Result<Block, NeedsDisk> {
-        thread_local! {
-            static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
-        let (offset, len) = (*self.handle.offset(), self.handle.size() as usize);
-        if len > BLOCK_BYTES_MAX || !pages.are_in_memory(offset, len) {
-            return Err(NeedsDisk);
-        }
-        READ.with_borrow_mut(|read| {
-            read.resize(BLOCK_BYTES_MAX, 0);
-            let read = &mut read[..len];
-            read_at_once(file, read, offset)?;
-            let block = Block::from_reader(&mut &*read, self.compression).map_err(|_| NeedsDisk)?;
-            if block.header.block_type == self.holds { Ok(block) } else { Err(NeedsDisk) }
-        })
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn read_at_once(file: &File, into: &mut [u8], offset: u64) -> Result<(), NeedsDisk> {
-    let len = into.len();
-    let read =
-        rustix::io::preadv2(file, &mut [std::io::IoSliceMut::new(into)], offset, rustix::io::ReadWriteFlags::NOWAIT);
-    if read == Ok(len) { Ok(()) } else { Err(NeedsDisk) }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn read_at_once(_: &File, _: &mut [u8], _: u64) -> Result<(), NeedsDisk> {
-    Err(NeedsDisk)
 }
 
 /// A table, and what finds its rows.
 pub(super) struct Searchable {
     pub(super) table: Table,
-    id: GlobalTableId,
-    /// `None`: it could not be read, or nobody asks for rows of this table one by one.
     finder: Option<Finder>,
-    blocks: Arc<Blocks>,
-}
-
-struct Finder {
-    top: IndexBlock,
-    pages: Pages,
 }
 
 impl Searchable {
     /// Its rows need the disk.
-    pub(super) fn unindexed(tree: &Tree, table: Table, blocks: Arc<Blocks>) -> Self {
-        Self { id: (tree.id(), table.id()).into(), table, finder: None, blocks }
+    pub(super) fn without_finder(table: Table) -> Self {
+        Self { table, finder: None }
     }
 
-    /// Waits for the disk.
-    pub(super) fn indexed(tree: &Tree, table: Table, blocks: Arc<Blocks>) -> Self {
-        let unindexed = Self::unindexed(tree, table, blocks);
-        Self { finder: unindexed.finder().ok(), ..unindexed }
+    /// Waits for the disk. Without a finder if that cannot be made, or there are as many as there may be.
+    pub(super) fn new(tree: &Tree, table: Table, blocks: &Arc<Blocks>) -> Self {
+        let finder = Finder::open(tree, &table, blocks);
+        let finder = finder.inspect_err(|error| tracing::debug!(?table, "its rows need the disk's threads: {error}"));
+        Self { table, finder: finder.ok() }
     }
 
     pub(super) fn table_id(&self) -> TableId {
-        self.id.table_id()
+        self.table.id()
     }
 
-    fn finder(&self) -> lsm_tree::Result<Finder> {
-        let descriptors = &self.blocks.descriptors;
-        let file = match descriptors.access_for_table(&self.id) {
-            Some(file) => file,
-            None => Arc::new(File::open(&*self.table.path)?),
-        };
-        let top = Block::from_file(&file, self.table.regions.tli, self.table.metadata.index_block_compression)?;
-        let pages = Pages::of(&file)?;
-        descriptors.insert_for_table(self.id, file);
-        Ok(Finder { top: IndexBlock::new(top), pages })
+    pub(super) fn has_finder(&self) -> bool {
+        self.finder.is_some()
     }
 
     /// The newest row of the key, which may be a removal.
@@ -160,12 +93,7 @@ impl Searchable {
         if self.lacks(hash) {
             return Ok(None);
         }
-        let finder = self.finder.as_ref().ok_or(NeedsDisk)?;
-        let Some(handle) = self.block_of(finder, key)? else { return Ok(None) };
-        let compression = self.table.metadata.data_block_compression;
-        let place = Place { handle, holds: BlockType::Data, compression };
-        let block = DataBlock::new(self.blocks.get(self.id, &finder.pages, place)?);
-        let row = block.point_read(key, SeqNo::MAX);
+        let row = self.finder.as_ref().ok_or(NeedsDisk)?.find(&self.table, key)?;
         Ok(row.map(|mut row| {
             row.key.seqno += self.table.global_seqno();
             row
@@ -177,15 +105,6 @@ impl Searchable {
         let filter = self.table.pinned_filter_block.as_ref();
         // A filter that cannot be understood is for whoever reads the table to complain of.
         filter.is_some_and(|filter| filter.maybe_contains_hash(hash.0).is_ok_and(|maybe| !maybe))
-    }
-
-    fn block_of(&self, finder: &Finder, key: &[u8]) -> Result<Option<BlockHandle>, NeedsDisk> {
-        let found = first_reaching(&finder.top, key);
-        let (Some(handle), true) = (found, self.table.regions.index.is_some()) else { return Ok(found) };
-        let compression = self.table.metadata.index_block_compression;
-        let place = Place { handle, holds: BlockType::Index, compression };
-        let part = IndexBlock::new(self.blocks.get(self.id, &finder.pages, place)?);
-        Ok(first_reaching(&part, key))
     }
 }
 
@@ -199,6 +118,62 @@ impl KeyHash {
     }
 }
 
+/// Finds rows of one table.
+struct Finder {
+    top: IndexBlock,
+    table: GlobalTableId,
+    file: CachedFile,
+    blocks: Arc<Blocks>,
+}
+
+impl Finder {
+    fn open(tree: &Tree, table: &Table, blocks: &Arc<Blocks>) -> lsm_tree::Result<Self> {
+        let file = CachedFile::open(&table.path)?;
+        let top = Block::from_file(file.file(), table.regions.tli, table.metadata.index_block_compression)?;
+        if blocks.finders.fetch_add(1, Ordering::Relaxed) >= blocks.finders_max {
+            blocks.finders.fetch_sub(1, Ordering::Relaxed);
+            return Err(io::Error::other("as many tables are open as may be").into());
+        }
+        let table = (tree.id(), table.id()).into();
+        Ok(Self { top: IndexBlock::new(top), table, file, blocks: Arc::clone(blocks) })
+    }
+
+    fn find(&self, table: &Table, key: &[u8]) -> Result<Option<InternalValue>, NeedsDisk> {
+        let mut found = first_reaching(&self.top, key);
+        if let (Some(handle), true) = (found, table.regions.index.is_some()) {
+            let compression = table.metadata.index_block_compression;
+            let part = self.block(Place { handle, holds: BlockType::Index, compression })?;
+            found = first_reaching(&IndexBlock::new(part), key);
+        }
+        let Some(handle) = found else { return Ok(None) };
+        let compression = table.metadata.data_block_compression;
+        let block = self.block(Place { handle, holds: BlockType::Data, compression })?;
+        Ok(DataBlock::new(block).point_read(key, SeqNo::MAX))
+    }
+
+    fn block(&self, place: Place) -> Result<Block, NeedsDisk> {
+        let Blocks { cache, hung, .. } = &*self.blocks;
+        if hung.load(Ordering::Relaxed) {
+            return Err(NeedsDisk);
+        }
+        if let Some(block) = cache.get_block(self.table, place.handle.offset()) {
+            return Ok(block);
+        }
+        let block = place.read(&self.file)?;
+        // Of rows the kernel has kept what was read lately; there is no need for a second copy.
+        if place.holds == BlockType::Index {
+            cache.insert_block(self.table, place.handle.offset(), block.clone());
+        }
+        Ok(block)
+    }
+}
+
+impl Drop for Finder {
+    fn drop(&mut self) {
+        self.blocks.finders.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What the index says of the first block, or part of the index, that ends with this key or behind it.
 fn first_reaching(index: &IndexBlock, key: &[u8]) -> Option<BlockHandle> {
     let mut entries = index.iter();
@@ -206,5 +181,36 @@ fn first_reaching(index: &IndexBlock, key: &[u8]) -> Option<BlockHandle> {
     entry.map(|entry| BlockHandle::new(entry.offset, entry.size))
 }
 
-#[cfg(test)]
+/// Where a block is, and what it is to be.
+#[derive(Clone, Copy)]
+struct Place {
+    handle: BlockHandle,
+    holds: BlockType,
+    compression: CompressionType,
+}
+
+impl Place {
+    /// A block that does not hold what it should is for whoever reads the table with the disk to complain of.
+    fn read(self, file: &CachedFile) -> Result<Block, NeedsDisk> {
+        thread_local! {
+            static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let len = self.handle.size() as usize;
+        if len > BLOCK_BYTES_MAX {
+            return Err(NeedsDisk);
+        }
+        READ.with_borrow_mut(|read| {
+            read.resize(BLOCK_BYTES_MAX, 0);
+            let read = &mut read[..len];
+            file.read(read, *self.handle.offset())?;
+            let header = Header::decode_from(&mut &*read).map_err(|_| NeedsDisk)?;
+            if header.block_type != self.holds || header.uncompressed_length as usize > BLOCK_BYTES_MAX {
+                return Err(NeedsDisk);
+            }
+            Block::from_reader(&mut &*read, self.compression).map_err(|_| NeedsDisk)
+        })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use lsm_tree::{SequenceNumberCounter, ValueType};
+use lsm_tree::config::{CompressionPolicy, PartitioningPolicy};
+use lsm_tree::{AnyTree, Config, SequenceNumberCounter, ValueType};
 
 use super::*;
 use crate::engine::disk::DiskEngine;
 use crate::engine::disk::keyspace::{KeyspaceTree, Shared};
 use crate::engine::{Batch, Durability, Engine, EngineOptions, Keyspace, Write};
 
-/// Memtables that are full after some rows, and a block cache that holds as good as nothing of the tables.
+/// Memtables that are full after some rows.
 fn open(dir: &Path) -> DiskEngine {
     let options = EngineOptions {
-        cache_bytes: 1 << 20,
         memtable_bytes: 32 << 10,
         table_bytes: 64 << 10,
         log_segment_bytes: 256 << 10,
@@ -44,21 +44,22 @@ fn tables(dir: &Path) -> Vec<PathBuf> {
     found.map(|entry| entry.unwrap().path()).collect()
 }
 
-/// Lets the kernel forget the pages of the tables. Whether it has: not every file system can, or says so.
-fn forget_pages(dir: &Path) -> bool {
+/// Lets the kernel forget the pages of a file. Whether it has: not every file system can.
+pub(super) fn forget(path: &Path) -> bool {
     use rustix::fs::{Advice, fadvise};
-    tables(dir).iter().all(|path| {
-        let file = File::open(path).unwrap();
-        file.sync_all().unwrap();
-        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-        !Pages::of(&file).unwrap().are_in_memory(0, 1)
-    })
+    let file = fs::File::open(path).unwrap();
+    file.sync_all().unwrap();
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    let cached = CachedFile::open(path).unwrap();
+    // To open it has read its beginning, and what the kernel read ahead with that.
+    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    cached.read(&mut [0], 0) == Err(NeedsDisk)
 }
 
 fn can_read_at_once(dir: &Path) -> bool {
     let path = dir.join("probe");
     fs::write(&path, "12345678").unwrap();
-    read_at_once(&File::open(path).unwrap(), &mut [0; 8], 0) == Ok(())
+    CachedFile::open(&path).inspect_err(|error| eprintln!("little was looked at: {error}")).is_ok()
 }
 
 /// Steps of a generator of numbers that look random (Knuth's MMIX).
@@ -106,7 +107,8 @@ fn what_is_said_at_once_is_what_the_disk_says() {
 fn what_is_on_the_disk_alone_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let options = EngineOptions::default();
-    let blocks = Arc::new(Blocks::new(options.cache_bytes, options.open_tables));
+    // As good as no block cache.
+    let blocks = Arc::new(Blocks::new(1, options.open_tables));
     let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
     let keyspace = KeyspaceTree::open(dir.path(), Keyspace::Objects, &shared, &options).unwrap();
     let keys: Vec<_> = (0..4_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
@@ -116,22 +118,137 @@ fn what_is_on_the_disk_alone_is_not_waited_for() {
     }
     assert!(keyspace.rotate());
     keyspace.flush(0).unwrap();
-    if !can_read_at_once(dir.path()) || !forget_pages(dir.path()) {
-        eprintln!("nothing was looked at: this file system keeps its pages, or cannot read without waiting");
+    if !can_read_at_once(dir.path()) || !tables(dir.path()).iter().all(|path| forget(path)) {
         return;
     }
     let unknown = || keys.iter().filter(|&key| keyspace.in_memory().get(key).is_err()).count();
     assert_eq!(unknown(), keys.len());
     assert_eq!(unknown(), keys.len(), "to ask for them does not bring them");
-    let value = |row: Option<InternalValue>| row.map(|row| row.value);
-    let said = |key: &[u8]| keyspace.in_memory().get(key).map(value);
+    let said = |key: &[u8]| keyspace.in_memory().get(key).map(|row| row.map(|row| row.value.to_vec()));
     assert_eq!(said(&[0xFF; 8]), Ok(None), "the filters are in memory");
     // Once somebody has waited for them, they are in the page cache.
-    for key in &keys {
-        let row = keyspace.tree.get_internal_entry(key, SeqNo::MAX).unwrap();
-        assert_eq!(said(key), Ok(value(row)));
+    tables(dir.path()).iter().for_each(|path| drop(fs::read(path).unwrap()));
+    assert!(keys.iter().all(|key| said(key) == Ok(Some(vec![key[0]; 700]))));
+}
+
+/// One table with as many versions of each key as fill several blocks.
+fn table(dir: &Path, config: Config, value: impl Fn(u64, u64) -> Vec<u8>) -> (Tree, Arc<Blocks>) {
+    let blocks = Arc::new(Blocks::new(1 << 20, 16));
+    let config =
+        config.use_cache(Arc::clone(&blocks.cache)).use_descriptor_table(Some(Arc::clone(&blocks.descriptors)));
+    let Ok(AnyTree::Standard(tree)) = config.open() else { panic!("no tree in {}", dir.display()) };
+    for (number, version) in (0..20).flat_map(|number| (0..30).map(move |version| (number, version))) {
+        let sequence = number * 30 + version;
+        let row = InternalValue::from_components(key(number), value(number, version), sequence, ValueType::Value);
+        tree.active_memtable().insert(row);
     }
-    assert_eq!(unknown(), 0);
+    tree.flush_active_memtable(0).unwrap();
+    (tree, blocks)
+}
+
+fn key(number: u64) -> Vec<u8> {
+    format!("key/{number:03}").into_bytes()
+}
+
+fn only_table(tree: &Tree, blocks: &Arc<Blocks>) -> Searchable {
+    let version = tree.current_version();
+    let tables: Vec<_> = version.iter_tables().cloned().collect();
+    assert_eq!(tables.len(), 1);
+    Searchable::new(tree, tables[0].clone(), blocks)
+}
+
+#[test]
+fn the_newest_of_many_versions_is_found_however_the_table_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let can = can_read_at_once(dir.path());
+    let random = |number: u64, version: u64| -> Vec<u8> {
+        let mut state = number << 32 | version;
+        (0..700).map(|_| next(&mut state) as u8).collect()
+    };
+    for (index, in_parts) in [true, false].into_iter().enumerate() {
+        for (which, compression) in [CompressionType::None, CompressionType::Lz4].into_iter().enumerate() {
+            let dir = dir.path().join(format!("{index}-{which}"));
+            let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
+            let config = Config::new(&dir, sequence, unused)
+                .index_block_partitioning_policy(PartitioningPolicy::all(in_parts))
+                .data_block_compression_policy(CompressionPolicy::all(compression));
+            let (tree, blocks) = table(&dir, config, random);
+            let table = only_table(&tree, &blocks);
+            assert_eq!(table.table.regions.index.is_some(), in_parts);
+            assert!(table.table.metadata.data_block_count > 60);
+            for number in 0..20 {
+                let found = table.get(&key(number), KeyHash::of(&key(number)));
+                let expected = tree.get_internal_entry(&key(number), SeqNo::MAX).unwrap().unwrap();
+                assert_eq!(expected.value[..], random(number, 29)[..]);
+                match found {
+                    Ok(found) => assert_eq!(found.unwrap().value, expected.value),
+                    Err(NeedsDisk) => assert!(!can, "key {number}, index in parts: {in_parts}, {compression:?}"),
+                }
+            }
+            let nobody = b"key/0055";
+            assert!(table.get(nobody, KeyHash::of(nobody)).is_ok_and(|row| row.is_none()) || !can);
+        }
+    }
+}
+
+/// It would take a worker as long as many others, though little of it is on the disk.
+#[test]
+fn a_block_that_is_large_once_decompressed_is_left_to_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
+    let config = Config::new(dir.path(), sequence, unused)
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
+    let (tree, blocks) = table(dir.path(), config, |_, _| vec![0; 2 * BLOCK_BYTES_MAX]);
+    let table = only_table(&tree, &blocks);
+    let of_a_block = table.table.metadata.file_size / table.table.metadata.data_block_count;
+    assert!(of_a_block < BLOCK_BYTES_MAX as u64 / 8, "{of_a_block} bytes");
+    assert_eq!(table.get(&key(7), KeyHash::of(&key(7))).err(), Some(NeedsDisk));
+}
+
+#[test]
+fn no_more_tables_are_opened_than_may_be() {
+    let dir = tempfile::tempdir().unwrap();
+    if !can_read_at_once(dir.path()) {
+        return;
+    }
+    let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
+    let (tree, blocks) = table(dir.path(), Config::new(dir.path(), sequence, unused), |_, _| vec![7]);
+    let mut open: Vec<_> = (0..16).map(|_| only_table(&tree, &blocks)).collect();
+    assert!(open.iter().all(Searchable::has_finder));
+    assert!(!only_table(&tree, &blocks).has_finder());
+    open.pop();
+    assert!(only_table(&tree, &blocks).has_finder());
+}
+
+/// What a reader still looks at is freed by who replaces it, after the reader.
+#[test]
+fn a_reader_frees_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions::default();
+    let blocks = Arc::new(Blocks::new(options.cache_bytes, options.open_tables));
+    let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
+    let keyspace = KeyspaceTree::open(dir.path(), Keyspace::Objects, &shared, &options).unwrap();
+    let row = InternalValue::from_components(b"key", b"value", shared.sequence.next(), ValueType::Value);
+    keyspace.tree.active_memtable().insert(row);
+    assert!(keyspace.rotate());
+    let reader = keyspace.in_memory();
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| keyspace.flush(0));
+        while keyspace.tree.sealed_memtable_count() > 0 {
+            std::thread::yield_now();
+        }
+        // It is shown to others at once, and waits for this one.
+        while keyspace.in_memory().table_bytes() == 0 {
+            std::thread::yield_now();
+        }
+        for _ in 0..10_000 {
+            assert!(!flush.is_finished());
+            std::thread::yield_now();
+        }
+        assert!(reader.get(b"key").is_ok_and(|row| row.is_some()));
+        drop(reader);
+        flush.join().unwrap().unwrap();
+    });
 }
 
 /// A block that is not what it was is left to those who complain of it.
