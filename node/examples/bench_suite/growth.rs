@@ -7,30 +7,44 @@ use crate::{Result, Sizes};
 /// Reads come first, whatever is asked for: writes of many connections to few keys leave siblings.
 const KINDS: [(&str, &str); 2] = [("GET R=2", "--mix get --r 2"), ("PUT W=2", "--mix put --w 2")];
 
+/// What is asked for, and what the table calls it.
+struct Asked {
+    bucket: &'static str,
+    keys: u64,
+    distribution: &'static str,
+    called: String,
+}
+
 pub(crate) fn run(sizes: &Sizes) -> Result<String> {
     let cluster = Cluster::start(sizes, 3)?;
     let (few, many) = (sizes.keys, sizes.keys_many);
-    store(sizes, &cluster, "few", few)?;
-    store(sizes, &cluster, "many", many)?;
-    let asked = [
-        ("few", few, "uniform", format!("all {few}")),
-        ("many", few, "uniform", format!("{few} of {many}")),
-        ("many", many, "zipf", format!("all {many}, zipf")),
-        ("many", many, "uniform", format!("all {many}")),
+    let asked = |bucket, keys, distribution, called| Asked { bucket, keys, distribution, called };
+    let alone = [asked("few", few, "uniform", format!("all {few}, and no others stored"))];
+    let among_many = [
+        asked("many", few, "uniform", format!("{few} of {many}")),
+        asked("many", many, "zipf", format!("all {many}, zipf")),
+        asked("many", many, "uniform", format!("all {many}")),
     ];
-    let mut table =
-        "| | keys asked for | requests/s | CPU µs/request, all nodes | p99 ms |\n|---|---|---|---|---|".to_string();
-    for (kind, line) in KINDS {
-        for (bucket, keys, distribution, called) in &asked {
-            let line = format!("{} --distribution {distribution} {line}", of_bucket(bucket, *keys));
-            let found = bench::rounds(sizes, &cluster.endpoints(), &line)?;
-            let (rate, cpu, p99) = (found.requests_per_second, found.cpu_us, found.p99_ms);
-            let row = format!("| {kind} | {called} | {rate:.0} | {cpu:.1} | {p99:.2} |");
-            eprintln!("{row}");
-            table.push_str(&format!("\n{row}"));
+    let mut rows = KINDS.map(|_| Vec::new());
+    for (stored, asked) in [(&alone[0], &alone[..]), (&among_many[2], &among_many[..])] {
+        store(sizes, &cluster, stored.bucket, stored.keys)?;
+        for ((kind, line), rows) in KINDS.iter().zip(&mut rows) {
+            for asked in asked {
+                rows.push(measured(sizes, &cluster, kind, line, asked)?);
+            }
         }
     }
-    Ok(table)
+    let head = "| | keys asked for | requests/s | CPU µs/request, all nodes | p99 ms |\n|---|---|---|---|---|\n";
+    Ok(head.to_string() + &rows.concat().join("\n"))
+}
+
+fn measured(sizes: &Sizes, cluster: &Cluster, kind: &str, line: &str, asked: &Asked) -> Result<String> {
+    let line = format!("{} --distribution {} {line}", of_bucket(asked.bucket, asked.keys), asked.distribution);
+    let found = bench::rounds(sizes, &cluster.endpoints(), &line)?;
+    let (rate, cpu, p99) = (found.requests_per_second, found.cpu_us, found.p99_ms);
+    let row = format!("| {kind} | {} | {rate:.0} | {cpu:.1} | {p99:.2} |", asked.called);
+    eprintln!("{row}");
+    Ok(row)
 }
 
 /// Many keys are stored sooner without an fsync each; what is measured has one.

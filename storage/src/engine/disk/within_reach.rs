@@ -61,6 +61,23 @@ impl Blocks {
     }
 }
 
+/// The right to one of [`Blocks::finders_max`] finders.
+struct Seat(Arc<Blocks>);
+
+impl Seat {
+    fn take(blocks: &Arc<Blocks>) -> io::Result<Self> {
+        let seat = Self(Arc::clone(blocks));
+        let taken = blocks.finders.fetch_add(1, Ordering::Relaxed);
+        if taken < blocks.finders_max { Ok(seat) } else { Err(io::Error::other("as many tables are open as may be")) }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.finders.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A table, and what finds its rows.
 pub(super) struct Searchable {
     pub(super) table: Table,
@@ -123,19 +140,16 @@ struct Finder {
     top: IndexBlock,
     table: GlobalTableId,
     file: CachedFile,
-    blocks: Arc<Blocks>,
+    seat: Seat,
 }
 
 impl Finder {
     fn open(tree: &Tree, table: &Table, blocks: &Arc<Blocks>) -> lsm_tree::Result<Self> {
+        let seat = Seat::take(blocks)?;
         let file = CachedFile::open(&table.path)?;
         let top = Block::from_file(file.file(), table.regions.tli, table.metadata.index_block_compression)?;
-        if blocks.finders.fetch_add(1, Ordering::Relaxed) >= blocks.finders_max {
-            blocks.finders.fetch_sub(1, Ordering::Relaxed);
-            return Err(io::Error::other("as many tables are open as may be").into());
-        }
         let table = (tree.id(), table.id()).into();
-        Ok(Self { top: IndexBlock::new(top), table, file, blocks: Arc::clone(blocks) })
+        Ok(Self { top: IndexBlock::new(top), table, file, seat })
     }
 
     fn find(&self, table: &Table, key: &[u8]) -> Result<Option<InternalValue>, NeedsDisk> {
@@ -152,7 +166,7 @@ impl Finder {
     }
 
     fn block(&self, place: Place) -> Result<Block, NeedsDisk> {
-        let Blocks { cache, hung, .. } = &*self.blocks;
+        let Blocks { cache, hung, .. } = &*self.seat.0;
         if hung.load(Ordering::Relaxed) {
             return Err(NeedsDisk);
         }
@@ -165,12 +179,6 @@ impl Finder {
             cache.insert_block(self.table, place.handle.offset(), block.clone());
         }
         Ok(block)
-    }
-}
-
-impl Drop for Finder {
-    fn drop(&mut self) {
-        self.blocks.finders.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
