@@ -1,6 +1,7 @@
 //! Few keys against many: what a request costs when the data has grown.
 
 use crate::bench::{self, preload};
+use crate::memory::become_quiet;
 use crate::process::Cluster;
 use crate::{Result, Sizes};
 
@@ -47,12 +48,13 @@ fn measured(sizes: &Sizes, cluster: &Cluster, kind: &str, line: &str, asked: &As
     Ok(row)
 }
 
-/// Many keys are stored sooner without an fsync each; what is measured has one.
+/// Many keys are stored sooner without an fsync each; what is measured has one, and nothing of what storing left to be done.
 fn store(sizes: &Sizes, cluster: &Cluster, bucket: &str, keys: u64) -> Result<()> {
     eprintln!("storing {keys} keys");
     cluster.rondo(&["bucket", "set", bucket, "durability=interval"])?;
     preload(sizes, &cluster.endpoints(), &of_bucket(bucket, keys))?;
-    cluster.rondo(&["bucket", "set", bucket, "durability=fsync"])
+    cluster.rondo(&["bucket", "set", bucket, "durability=fsync"])?;
+    become_quiet(cluster)
 }
 
 fn of_bucket(bucket: &str, keys: u64) -> String {

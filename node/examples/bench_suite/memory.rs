@@ -39,7 +39,7 @@ pub(crate) fn filled(sizes: &Sizes) -> Result<Cluster> {
 }
 
 /// Flushes, compactions and repairs go on after the last write.
-fn become_quiet(cluster: &Cluster) -> Result<()> {
+pub(crate) fn become_quiet(cluster: &Cluster) -> Result<()> {
     let begin = Instant::now();
     loop {
         let before = cluster.cpu_seconds()?;
