@@ -49,11 +49,15 @@ pub(super) fn forget(path: &Path) -> bool {
     use rustix::fs::{Advice, fadvise};
     let file = fs::File::open(path).unwrap();
     file.sync_all().unwrap();
-    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+    let (page, len) = (rustix::param::page_size(), file.metadata().unwrap().len());
+    // To open it has read its beginning, and the kernel may still be reading on.
     let cached = CachedFile::open(path).unwrap();
-    // To open it has read its beginning, and what the kernel read ahead with that.
-    fadvise(&file, 0, None, Advice::DontNeed).unwrap();
-    cached.read(&mut [0], 0) == Err(NeedsDisk)
+    let is_gone = |offset| cached.read(&mut [0], offset) == Err(NeedsDisk);
+    (0..1_000).any(|_| {
+        std::thread::yield_now();
+        fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+        (0..len).step_by(page).all(is_gone)
+    })
 }
 
 fn can_read_at_once(dir: &Path) -> bool {
