@@ -27,8 +27,8 @@ pub(crate) fn run(sizes: &Sizes) -> Result<String> {
         asked("many", many, "uniform", format!("all {many}")),
     ];
     let mut rows = KINDS.map(|_| Vec::new());
-    for (stored, asked) in [(&alone[0], &alone[..]), (&among_many[2], &among_many[..])] {
-        store(sizes, &cluster, stored.bucket, stored.keys)?;
+    for (bucket, keys, asked) in [("few", few, &alone[..]), ("many", many, &among_many[..])] {
+        store(sizes, &cluster, bucket, keys)?;
         for ((kind, line), rows) in KINDS.iter().zip(&mut rows) {
             for asked in asked {
                 rows.push(measured(sizes, &cluster, kind, line, asked)?);

@@ -177,18 +177,20 @@ impl KeyspaceTree {
         self.in_memory.swap(Arc::new(InMemory::of(&self.tree, sealed, tables)))
     }
 
-    /// The tables are others, and what of the memtables `is_table` by now no longer waits. Until then a memtable that has
-    /// become a table may be among both: its rows are the same. Waits for the disk, and for readers.
-    fn show_tables(&self, mut is_table: impl FnMut(&VecDeque<Waiting>) -> bool) {
+    /// The tables are others. Those of the memtables that had become some before they were looked at no longer wait; a later
+    /// one may be among both, since its rows are the same. Waits for the disk, and for readers.
+    fn show_tables(&self) {
         let _showing = self.showing.lock();
+        let flushed = {
+            let waiting = self.waiting.lock();
+            waiting.len() - self.tree.sealed_memtable_count()
+        };
         let before = self.in_memory.load().tables();
         let tables = Tables::of(&self.tree, Some(&before), self.asked, &self.blocks);
         drop(before);
         let before = {
             let mut waiting = self.waiting.lock();
-            while is_table(&waiting) {
-                waiting.pop_front();
-            }
+            waiting.drain(..flushed);
             self.show(&waiting, tables)
         };
         // The last to let go of it frees memtables and removes files of tables. That must not be a reader.
@@ -232,7 +234,7 @@ impl KeyspaceTree {
             self.remove_partial(first_id);
             return Err(error);
         }
-        self.show_tables(|waiting| waiting.len() > self.tree.sealed_memtable_count());
+        self.show_tables();
         Ok(())
     }
 
@@ -249,7 +251,7 @@ impl KeyspaceTree {
             self.tree.compact(strategy, watermark).map(|()| self.tree.current_version().id() != before)
         };
         match compacted {
-            Ok(true) => self.show_tables(|_| false),
+            Ok(true) => self.show_tables(),
             Ok(false) => {}
             Err(_) => self.remove_partial(first_id),
         }

@@ -106,18 +106,21 @@ fn what_is_said_at_once_is_what_the_disk_says() {
     }
 }
 
-/// A tree without an engine, so that nobody else reads its tables.
+/// A tree without an engine, so that nobody else reads its tables, and as good as no block cache.
+fn keyspace(dir: &Path) -> (KeyspaceTree, SequenceNumberCounter) {
+    let options = EngineOptions::default();
+    let blocks = Arc::new(Blocks::new(1, options.open_tables));
+    let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
+    (KeyspaceTree::open(dir, Keyspace::Objects, &shared, &options).unwrap(), shared.sequence)
+}
+
 #[test]
 fn what_is_on_the_disk_alone_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EngineOptions::default();
-    // As good as no block cache.
-    let blocks = Arc::new(Blocks::new(1, options.open_tables));
-    let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
-    let keyspace = KeyspaceTree::open(dir.path(), Keyspace::Objects, &shared, &options).unwrap();
+    let (keyspace, sequence) = keyspace(dir.path());
     let keys: Vec<_> = (0..4_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
     for key in &keys {
-        let row = InternalValue::from_components(*key, [key[0]; 700], shared.sequence.next(), ValueType::Value);
+        let row = InternalValue::from_components(*key, [key[0]; 700], sequence.next(), ValueType::Value);
         keyspace.tree.active_memtable().insert(row);
     }
     assert!(keyspace.rotate());
@@ -133,6 +136,10 @@ fn what_is_on_the_disk_alone_is_not_waited_for() {
     // Once somebody has waited for them, they are in the page cache.
     tables(dir.path()).iter().for_each(|path| drop(fs::read(path).unwrap()));
     assert!(keys.iter().all(|key| said(key) == Ok(Some(vec![key[0]; 700]))));
+}
+
+fn config(dir: &Path) -> Config {
+    Config::new(dir, SequenceNumberCounter::new(1_000), SequenceNumberCounter::default())
 }
 
 /// One table with as many versions of each key as fill several blocks.
@@ -172,8 +179,7 @@ fn the_newest_of_many_versions_is_found_however_the_table_was_written() {
     for (index, in_parts) in [true, false].into_iter().enumerate() {
         for (which, compression) in [CompressionType::None, CompressionType::Lz4].into_iter().enumerate() {
             let dir = dir.path().join(format!("{index}-{which}"));
-            let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
-            let config = Config::new(&dir, sequence, unused)
+            let config = config(&dir)
                 .index_block_partitioning_policy(PartitioningPolicy::all(in_parts))
                 .data_block_compression_policy(CompressionPolicy::all(compression));
             let (tree, blocks) = table(&dir, config, random);
@@ -199,9 +205,7 @@ fn the_newest_of_many_versions_is_found_however_the_table_was_written() {
 #[test]
 fn a_block_that_is_large_once_decompressed_is_left_to_others() {
     let dir = tempfile::tempdir().unwrap();
-    let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
-    let config = Config::new(dir.path(), sequence, unused)
-        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
+    let config = config(dir.path()).data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
     let (tree, blocks) = table(dir.path(), config, |_, _| vec![0; 2 * BLOCK_BYTES_MAX]);
     let table = only_table(&tree, &blocks);
     let of_a_block = table.table.metadata.file_size / table.table.metadata.data_block_count;
@@ -215,8 +219,7 @@ fn no_more_tables_are_opened_than_may_be() {
     if !can_read_at_once(dir.path()) {
         return;
     }
-    let (sequence, unused) = (SequenceNumberCounter::new(1_000), SequenceNumberCounter::default());
-    let (tree, blocks) = table(dir.path(), Config::new(dir.path(), sequence, unused), |_, _| vec![7]);
+    let (tree, blocks) = table(dir.path(), config(dir.path()), |_, _| vec![7]);
     let mut open: Vec<_> = (0..16).map(|_| only_table(&tree, &blocks)).collect();
     assert!(open.iter().all(Searchable::has_finder));
     assert!(!only_table(&tree, &blocks).has_finder());
@@ -228,11 +231,8 @@ fn no_more_tables_are_opened_than_may_be() {
 #[test]
 fn a_reader_frees_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EngineOptions::default();
-    let blocks = Arc::new(Blocks::new(options.cache_bytes, options.open_tables));
-    let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
-    let keyspace = KeyspaceTree::open(dir.path(), Keyspace::Objects, &shared, &options).unwrap();
-    let row = InternalValue::from_components(b"key", b"value", shared.sequence.next(), ValueType::Value);
+    let (keyspace, sequence) = keyspace(dir.path());
+    let row = InternalValue::from_components(b"key", b"value", sequence.next(), ValueType::Value);
     keyspace.tree.active_memtable().insert(row);
     assert!(keyspace.rotate());
     let reader = keyspace.in_memory();
