@@ -15,6 +15,8 @@ mod hang;
 mod in_memory;
 mod keyspace;
 mod log;
+mod memtable;
+mod merged;
 mod record;
 mod recovery;
 mod segment;
@@ -32,7 +34,7 @@ use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
 use crossbeam_channel::bounded;
-use lsm_tree::{AbstractTree, InternalValue, SequenceNumberCounter, ValueType};
+use lsm_tree::{AbstractTree, SequenceNumberCounter};
 use parking_lot::Mutex;
 
 use self::core::Core;
@@ -197,20 +199,16 @@ impl<'a> Replay<'a> {
         self.sequence.fetch_max(sequence + 1);
         let keyspace = &self.keyspaces[at];
         self.make_room(keyspace, sequence)?;
-        keyspace.note_insert(sequence);
-        keyspace.tree.active_memtable().insert(match write.value {
-            Some(value) => InternalValue::from_components(write.key, value, sequence, ValueType::Value),
-            None => InternalValue::new_tombstone(write.key, sequence),
-        });
+        keyspace.insert(&keyspace.active(), sequence, write, &[]);
         Ok(())
     }
 
     /// A log longer than memory: tables are written on the way, with no reader to keep anything for. Never inside a
     /// batch: its rows share one number, and the next opening would take the half in the table for all of it.
     fn make_room(&self, keyspace: &KeyspaceTree, sequence: u64) -> Result<(), EngineError> {
-        let memtable = keyspace.tree.active_memtable();
-        let between_batches = memtable.get_highest_seqno().is_some_and(|highest| highest < sequence);
-        if memtable.size() >= self.memtable_bytes && between_batches && keyspace.rotate() && !keyspace.has_room() {
+        let memtable = keyspace.active();
+        let between_batches = memtable.highest_sequence() < sequence;
+        if memtable.bytes() >= self.memtable_bytes && between_batches && keyspace.rotate() && !keyspace.has_room() {
             keyspace.flush(0).map_err(|error| unopenable(&keyspace.dir, &error))?;
         }
         Ok(())

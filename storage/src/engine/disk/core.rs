@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use lsm_tree::{AbstractTree, Guard, SeqNo, SequenceNumberCounter, ValueType};
-use parking_lot::RwLock;
+use lsm_tree::{AbstractTree, SeqNo, SequenceNumberCounter};
 
 use super::keyspace::KeyspaceTree;
 use super::log::LogShared;
+use super::memtable::{Snapshots, Version};
 use super::signal::Signal;
 use crate::engine::{EngineError, EngineOptions, Keyspace, Rows};
 
@@ -53,9 +53,7 @@ pub(super) struct Core {
     pub(super) log_suspect: AtomicBool,
     /// Of writes that are not on disk.
     pub(super) keeper_knows: AtomicBool,
-    /// Read-locked from choosing a scan's sequence number until its iterator holds what it needs; write-locked for
-    /// the moment in which the watermark of garbage collection is read. So no watermark passes a scan.
-    gate: RwLock<()>,
+    pub(super) snapshots: Snapshots,
 }
 
 impl Core {
@@ -84,7 +82,7 @@ impl Core {
             failing: AtomicBool::new(false),
             log_suspect: AtomicBool::new(false),
             keeper_knows: AtomicBool::new(false),
-            gate: RwLock::new(()),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -94,27 +92,38 @@ impl Core {
 
     /// No reader needs anything that was replaced before this number.
     pub(super) fn watermark(&self) -> u64 {
-        let _no_scan_is_starting = self.gate.write();
-        self.visible.load(Ordering::Acquire)
+        let snapshots = self.snapshots.lock();
+        snapshots.iter().copied().fold(self.visible.load(Ordering::Acquire), u64::min)
     }
 
     /// The newest value of a key. The tree is asked for the newest row there is, so no snapshot has to be registered;
     /// a row that is not published yet is already on disk and about to be, and is waited for.
     pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let keyspace = self.keyspace(keyspace);
-        let row = keyspace.tree.get_internal_entry(key, SeqNo::MAX).map_err(|error| damaged(&error))?;
-        let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
-        self.wait_until_visible(sequence);
-        Ok(row.map(|row| row.value.into()))
+        // What leaves the memtables in between has become a table before.
+        let untabled = keyspace.in_memory().get_untabled(key);
+        let row = match untabled {
+            Some(row) => Some(row),
+            None => {
+                let row = keyspace.tree.get_internal_entry(key, SeqNo::MAX).map_err(|error| damaged(&error))?;
+                row.map(Version::from)
+            }
+        };
+        Ok(self.published(keyspace, row))
     }
 
     /// See [`crate::engine::Engine::get_from_memory`].
     pub(super) fn get_from_memory(&self, keyspace: Keyspace, key: &[u8]) -> Option<Option<Bytes>> {
         let keyspace = self.keyspace(keyspace);
         let row = keyspace.in_memory().get(key).ok()?;
-        let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.key.seqno);
+        Some(self.published(keyspace, row))
+    }
+
+    /// What a row says, once that may be said.
+    fn published(&self, keyspace: &KeyspaceTree, row: Option<Version>) -> Option<Bytes> {
+        let sequence = row.as_ref().map_or_else(|| keyspace.removing.load(Ordering::Acquire), |row| row.sequence);
         self.wait_until_visible(sequence);
-        Some(row.filter(|row| row.key.value_type == ValueType::Value).map(|row| row.value.into()))
+        row.and_then(|row| row.value)
     }
 
     fn wait_until_visible(&self, sequence: u64) {
@@ -133,26 +142,41 @@ impl Core {
         to: Option<&[u8]>,
         limit: usize,
     ) -> Result<Rows, EngineError> {
-        use std::ops::Bound::{Excluded, Included, Unbounded};
         if limit == 0 || to.is_some_and(|to| to <= from) {
             return Ok(Rows::new());
         }
-        let bounds = (Included(from), to.map_or(Unbounded, Excluded));
-        let rows = {
-            let _gate = self.gate.read();
-            let snapshot = self.visible.load(Ordering::Acquire) + 1;
-            self.keyspace(keyspace).tree.range::<&[u8], _>(bounds, snapshot, None)
+        let keyspace = self.keyspace(keyspace);
+        let (snapshot, memtables) = {
+            let mut snapshots = self.snapshots.lock();
+            let snapshot = self.visible.load(Ordering::Acquire);
+            snapshots.push(snapshot);
+            (Snapshot { number: snapshot, all: &self.snapshots }, keyspace.in_memory().memtables())
         };
         let (mut page, mut bytes) = (Rows::new(), 0);
-        for row in rows {
-            let (key, value) = row.into_inner().map_err(|error| damaged(&error))?;
-            bytes += value.len();
-            page.push((key.into(), value.into()));
+        for row in keyspace.scan(&memtables, from, to, snapshot.number) {
+            let row = row.map_err(|error| damaged(&error))?;
+            bytes += row.value.len();
+            page.push((row.key.user_key.into(), row.value.into()));
             if page.len() == limit || bytes >= SCAN_BYTES_MAX {
                 break;
             }
         }
         Ok(page)
+    }
+}
+
+/// A number that a scan reads at, registered.
+struct Snapshot<'a> {
+    number: u64,
+    all: &'a Snapshots,
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock();
+        if let Some(at) = all.iter().position(|&number| number == self.number) {
+            all.swap_remove(at);
+        }
     }
 }
 

@@ -8,15 +8,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lsm_tree::{AbstractTree, InternalValue, Memtable, SeqNo, TableId, Tree};
+use lsm_tree::{AbstractTree, InternalValue, TableId, Tree};
+use smallvec::SmallVec;
 
+use super::memtable::{Memtable, Version};
 use super::within_reach::{Blocks, KeyHash, NeedsDisk, Searchable};
 
-/// See the module. Only its filling memtable changes.
+/// See the module. Only the memtable that fills changes.
 pub(super) struct InMemory {
-    active: Arc<Memtable>,
-    /// Newest last.
-    sealed: Vec<Arc<Memtable>>,
+    /// Newest first: the one that fills, and those that wait to become tables.
+    memtables: SmallVec<[Arc<Memtable>; 2]>,
     tables: Arc<Tables>,
 }
 
@@ -72,9 +73,19 @@ fn covering<'a>(run: &'a [Arc<Searchable>], key: &[u8]) -> Option<&'a Searchable
 }
 
 impl InMemory {
-    /// Waits for whoever changes the tree; the caller is the one who has changed it.
-    pub(super) fn of(tree: &Tree, sealed: Vec<Arc<Memtable>>, tables: Arc<Tables>) -> Self {
-        Self { active: tree.active_memtable(), sealed, tables }
+    /// Newest first: the memtable that fills, and those that wait.
+    pub(super) fn new(memtables: SmallVec<[Arc<Memtable>; 2]>, tables: Arc<Tables>) -> Self {
+        Self { memtables, tables }
+    }
+
+    /// The one that fills.
+    pub(super) fn active(&self) -> &Arc<Memtable> {
+        &self.memtables[0]
+    }
+
+    /// Newest first.
+    pub(super) fn memtables(&self) -> SmallVec<[Arc<Memtable>; 2]> {
+        self.memtables.clone()
     }
 
     pub(super) fn tables(&self) -> Arc<Tables> {
@@ -82,16 +93,20 @@ impl InMemory {
     }
 
     /// The newest row of the key, which may be a removal.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<InternalValue>, NeedsDisk> {
-        let newest_first = std::iter::once(&self.active).chain(self.sealed.iter().rev());
-        match newest_first.filter_map(|memtable| memtable.get(key, SeqNo::MAX)).next() {
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Version>, NeedsDisk> {
+        match self.get_untabled(key) {
             Some(row) => Ok(Some(row)),
-            None => self.tables.get(key),
+            None => Ok(self.tables.get(key)?.map(Version::from)),
         }
     }
 
+    /// The newest row of the key that is in no table yet, which may be a removal.
+    pub(super) fn get_untabled(&self, key: &[u8]) -> Option<Version> {
+        self.memtables.iter().find_map(|memtable| memtable.get(key))
+    }
+
     pub(super) fn memtable_bytes(&self) -> u64 {
-        self.active.size() + self.sealed.iter().map(|memtable| memtable.size()).sum::<u64>()
+        self.memtables.iter().map(|memtable| memtable.bytes()).sum()
     }
 
     pub(super) fn table_bytes(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! One keyspace: a tree of tables, the memtable that fills, and those that wait to be written.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +14,16 @@ use lsm_tree::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy,
     RestartIntervalPolicy,
 };
-use lsm_tree::{AbstractTree, AnyTree, CompressionType, Config, Memtable, SequenceNumberCounter, Tree};
+use lsm_tree::{AbstractTree, AnyTree, CompressionType, Config, InternalValue, SequenceNumberCounter, Tree};
 use parking_lot::Mutex;
+use smallvec::smallvec;
 
 use super::format::{keyspace_dir, unopenable};
 use super::in_memory::{Asked, InMemory, Tables};
+use super::memtable::{Memtable, Spread, Version};
+use super::merged::{Merged, Source};
 use super::within_reach::Blocks;
-use crate::engine::{EngineError, EngineOptions, Keyspace};
+use crate::engine::{EngineError, EngineOptions, Keyspace, Write};
 
 /// More runs than this in level 0 stop the writer. The manifest counts runs in one byte, so the hard end is 255.
 const L0_RUNS_MAX: usize = 24;
@@ -75,16 +79,21 @@ fn asked(keyspace: Keyspace) -> Asked {
     if keyspace == Keyspace::Objects { Asked::OneByOne } else { Asked::InRanges }
 }
 
-/// A tree with what is known about its memtables. Only the writer thread adds rows and rotates.
+fn spread(keyspace: Keyspace) -> Spread {
+    if keyspace == Keyspace::Objects { Spread::Evenly } else { Spread::Anyhow }
+}
+
+/// A tree of tables, and the memtables before it. Only the writer adds rows and rotates.
 pub(super) struct KeyspaceTree {
     pub(super) tree: Tree,
     pub(super) dir: PathBuf,
     pub(super) blocks: Arc<Blocks>,
     asked: Asked,
+    spread: Spread,
     strategy: Arc<Leveled>,
     waiting: Mutex<VecDeque<Waiting>>,
     active_first: AtomicU64,
-    /// Changed with `waiting` locked, after the tree was.
+    /// Changed with `waiting` locked.
     in_memory: ArcSwap<InMemory>,
     /// Held by who shows other tables, from looking at them on. Taken before `waiting`.
     showing: Mutex<()>,
@@ -128,15 +137,16 @@ impl KeyspaceTree {
             Ok(AnyTree::Blob(_)) => return Err(unopenable(&dir, &"the tree is of a kind this engine does not make")),
             Err(error) => return Err(unopenable(&dir, &error)),
         };
-        let (asked, blocks) = (asked(keyspace), Arc::clone(&shared.blocks));
+        let (asked, spread, blocks) = (asked(keyspace), spread(keyspace), Arc::clone(&shared.blocks));
         let tables = Tables::of(&tree, None, asked, &blocks);
         Ok(Self {
             dir,
             blocks,
             asked,
+            spread,
             strategy: Arc::new(Leveled::default().with_table_target_size(options.table_bytes)),
             waiting: Mutex::default(),
-            in_memory: ArcSwap::from_pointee(InMemory::of(&tree, Vec::new(), tables)),
+            in_memory: ArcSwap::from_pointee(InMemory::new(smallvec![Arc::new(Memtable::new(spread))], tables)),
             tree,
             showing: Mutex::default(),
             active_first: AtomicU64::new(NONE),
@@ -145,24 +155,34 @@ impl KeyspaceTree {
         })
     }
 
-    /// Must come before the first row of a batch goes into the memtable.
-    pub(super) fn note_insert(&self, sequence: u64) {
+    /// Adds a row to the memtable that fills.
+    pub(super) fn insert(&self, active: &Memtable, sequence: u64, write: Write, snapshots: &[u64]) {
         if self.active_first.load(Ordering::Relaxed) == NONE {
             self.active_first.store(sequence, Ordering::Release);
         }
+        if write.value.is_none() {
+            self.removing.store(sequence, Ordering::Release);
+        }
+        active.insert(write.key, Version { sequence, value: write.value }, snapshots);
     }
 
-    /// Puts the filling memtable into the queue for the disk. Called by the writer only.
+    /// The memtable that fills.
+    pub(super) fn active(&self) -> Arc<Memtable> {
+        Arc::clone(self.in_memory.load().active())
+    }
+
+    /// Puts the filling memtable into the queue for the disk, if there is something in it. Called by the writer only.
     pub(super) fn rotate(&self) -> bool {
         let mut waiting = self.waiting.lock();
-        let Some(memtable) = self.tree.rotate_memtable() else {
+        let memtable = self.active();
+        if memtable.is_empty() {
             return false;
-        };
+        }
         let first_sequence = self.active_first.swap(NONE, Ordering::AcqRel);
         waiting.push_back(Waiting { first_sequence, memtable });
         let tables = self.in_memory.load().tables();
         // What the picture before showed, this one shows too: whoever lets go of that frees nothing.
-        self.show(&waiting, tables);
+        self.show(Arc::new(Memtable::new(self.spread)), &waiting, tables);
         true
     }
 
@@ -171,27 +191,24 @@ impl KeyspaceTree {
         self.in_memory.load()
     }
 
-    /// After the tree has changed, with `waiting` locked. Returns the picture before.
-    fn show(&self, waiting: &VecDeque<Waiting>, tables: Arc<Tables>) -> Arc<InMemory> {
-        let sealed = waiting.iter().map(|waiting| waiting.memtable.clone()).collect();
-        self.in_memory.swap(Arc::new(InMemory::of(&self.tree, sealed, tables)))
+    /// After something has changed, with `waiting` locked. Returns the picture before.
+    fn show(&self, active: Arc<Memtable>, waiting: &VecDeque<Waiting>, tables: Arc<Tables>) -> Arc<InMemory> {
+        let waiting = waiting.iter().rev().map(|waiting| waiting.memtable.clone());
+        let memtables = std::iter::once(active).chain(waiting).collect();
+        self.in_memory.swap(Arc::new(InMemory::new(memtables, tables)))
     }
 
-    /// The tables are others. Those of the memtables that had become some before they were looked at no longer wait; a later
-    /// one may be among both, since its rows are the same. Waits for the disk, and for readers.
-    fn show_tables(&self) {
+    /// The tables are others, and the `flushed` memtables that have waited longest are among them. (Others may be too, since
+    /// their rows are the same.) Waits for the disk, and for readers.
+    fn show_tables(&self, flushed: usize) {
         let _showing = self.showing.lock();
-        let flushed = {
-            let waiting = self.waiting.lock();
-            waiting.len() - self.tree.sealed_memtable_count()
-        };
         let before = self.in_memory.load().tables();
         let tables = Tables::of(&self.tree, Some(&before), self.asked, &self.blocks);
         drop(before);
         let before = {
             let mut waiting = self.waiting.lock();
             waiting.drain(..flushed);
-            self.show(&waiting, tables)
+            self.show(self.active(), &waiting, tables)
         };
         // The last to let go of it frees memtables and removes files of tables. That must not be a reader.
         while Arc::strong_count(&before) > 1 {
@@ -226,16 +243,43 @@ impl KeyspaceTree {
     /// Nothing was changed; the files that the attempt left are removed.
     pub(super) fn flush(&self, watermark: u64) -> lsm_tree::Result<()> {
         let first_id = self.tree.next_table_id();
+        let waiting: Vec<_> = self.waiting.lock().iter().rev().map(|waiting| Arc::clone(&waiting.memtable)).collect();
         let flushed = {
-            let lock = self.tree.get_flush_lock();
-            self.tree.flush(&lock, watermark)
+            let _flush = self.tree.get_flush_lock();
+            self.write_tables(&waiting, watermark)
         };
         if let Err(error) = flushed {
             self.remove_partial(first_id);
             return Err(error);
         }
-        self.show_tables();
+        self.show_tables(waiting.len());
         Ok(())
+    }
+
+    /// Makes one run of tables of memtables, newest first: of a row that several have, as it is in the newest. Scans that
+    /// need it as it was before read the memtables.
+    fn write_tables(&self, memtables: &[Arc<Memtable>], watermark: u64) -> lsm_tree::Result<()> {
+        match self.tree.flush_to_tables(Merged::new(memtables.iter().map(|it| it.source(&[], None, u64::MAX))))? {
+            Some((tables, _)) => self.tree.register_tables(&tables, None, None, &[], watermark),
+            None => Ok(()),
+        }
+    }
+
+    /// What can be read at `snapshot`, which is registered, from `from` on and before `to`, in order. `memtables` are those
+    /// that there were when it was chosen, newest first.
+    pub(super) fn scan<'a>(
+        &self,
+        memtables: &'a [Arc<Memtable>],
+        from: &'a [u8],
+        to: Option<&'a [u8]>,
+        snapshot: u64,
+    ) -> impl Iterator<Item = lsm_tree::Result<InternalValue>> + 'a {
+        let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        // The latest: earlier ones may lack what has been flushed since, and what it has too many is of later numbers.
+        let tables = self.tree.get_version_history_lock().latest_version();
+        let tables: Source<'a> = Box::new(Tree::create_internal_range::<&[u8], _>(tables, &bounds, snapshot + 1, None));
+        let rows = Merged::new(memtables.iter().map(|it| it.source(from, to, snapshot)).chain([tables]));
+        rows.filter(|row| !row.as_ref().is_ok_and(InternalValue::is_tombstone))
     }
 
     /// One step of compaction; whether there was anything to do.
@@ -251,7 +295,7 @@ impl KeyspaceTree {
             self.tree.compact(strategy, watermark).map(|()| self.tree.current_version().id() != before)
         };
         match compacted {
-            Ok(true) => self.show_tables(),
+            Ok(true) => self.show_tables(0),
             Ok(false) => {}
             Err(_) => self.remove_partial(first_id),
         }
@@ -271,7 +315,7 @@ impl KeyspaceTree {
         }
     }
 
-    /// Lets go of earlier lists of tables, and with them of memtables that are in tables by now.
+    /// Lets go of earlier lists of tables.
     ///
     /// # Errors
     /// A file of an earlier list could not be removed.

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use lsm_tree::{AbstractTree, InternalValue, Memtable, ValueType};
 
 use super::checkpoint;
 use super::core::{Core, write_error};
 use super::log::Log;
+use super::memtable::Memtable;
 use super::record;
 use super::segment::fatal;
-use crate::engine::{Batch, Done, Durability, EngineError, Keyspace, Write};
+use crate::engine::{Batch, Done, Durability, EngineError, Keyspace};
 
 /// Batches in a group.
 const GROUP_BATCHES_MAX: usize = 1_024;
@@ -77,7 +77,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, log: Log, receiver: Receiver<Command>, keeper: Sender<()>) -> Self {
-        let active = Keyspace::ALL.map(|keyspace| core.keyspace(keyspace).tree.active_memtable());
+        let active = Keyspace::ALL.map(|keyspace| core.keyspace(keyspace).active());
         Self {
             core,
             log,
@@ -152,7 +152,7 @@ impl Writer {
     }
 
     fn is_quick(&self) -> bool {
-        let is_full = |keyspace: &Keyspace| self.active[*keyspace as usize].size() >= self.core.options.memtable_bytes;
+        let is_full = |keyspace: &Keyspace| self.active[*keyspace as usize].bytes() >= self.core.options.memtable_bytes;
         self.failed.is_none()
             && !self.core.log_suspect.load(Ordering::SeqCst)
             && self.log.is_ready_for(QUICK_ROOM_BYTES)
@@ -279,9 +279,11 @@ impl Writer {
     /// Puts the group into the memtables and publishes it, batch by batch: a reader waits for one batch at most.
     fn apply(&mut self) {
         for (pending, &sequence) in self.group.iter_mut().zip(&self.sequences) {
+            let snapshots = self.core.snapshots.lock();
             // Of two writes of a batch to one key the later counts.
             for write in pending.batch.drain(..) {
-                insert(&self.core, &self.active, sequence, write);
+                let keyspace = write.keyspace;
+                self.core.keyspace(keyspace).insert(&self.active[keyspace as usize], sequence, write, &snapshots);
             }
             self.core.visible.store(sequence, Ordering::Release);
         }
@@ -303,7 +305,7 @@ impl Writer {
     fn make_room(&mut self) -> Result<(), EngineError> {
         self.leave_suspect_segment();
         for keyspace in Keyspace::ALL {
-            if self.active[keyspace as usize].size() < self.core.options.memtable_bytes {
+            if self.active[keyspace as usize].bytes() < self.core.options.memtable_bytes {
                 continue;
             }
             let limit = Duration::from_millis(self.core.options.stall_limit_ms);
@@ -320,7 +322,7 @@ impl Writer {
     fn rotate(&mut self, keyspace: Keyspace) {
         let tree = self.core.keyspace(keyspace);
         if tree.rotate() {
-            self.active[keyspace as usize] = tree.tree.active_memtable();
+            self.active[keyspace as usize] = tree.active();
             self.core.signal.request();
         }
     }
@@ -354,7 +356,7 @@ impl Writer {
 
     fn rest(&mut self) {
         for keyspace in Keyspace::ALL {
-            if self.active[keyspace as usize].size() >= REST_BYTES_MIN && self.core.keyspace(keyspace).has_room() {
+            if self.active[keyspace as usize].bytes() >= REST_BYTES_MIN && self.core.keyspace(keyspace).has_room() {
                 self.rotate(keyspace);
             }
         }
@@ -370,20 +372,6 @@ impl Writer {
             tracing::warn!(%error, "the last writes could not be brought to disk");
         }
     }
-}
-
-/// Adds a row to its memtable. The value is kept as it was given, without a copy.
-pub(super) fn insert(core: &Core, active: &[Arc<Memtable>; 4], sequence: u64, write: Write) {
-    let tree = core.keyspace(write.keyspace);
-    tree.note_insert(sequence);
-    let row = match write.value {
-        Some(value) => InternalValue::from_components(write.key, value, sequence, ValueType::Value),
-        None => {
-            tree.removing.store(sequence, Ordering::Release);
-            InternalValue::new_tombstone(write.key, sequence)
-        }
-    };
-    active[write.keyspace as usize].insert(row);
 }
 
 /// Whether a batch needs no fsync and fits into the group of somebody who may not wait.

@@ -114,14 +114,18 @@ fn keyspace(dir: &Path) -> (KeyspaceTree, SequenceNumberCounter) {
     (KeyspaceTree::open(dir, Keyspace::Objects, &shared, &options).unwrap(), shared.sequence)
 }
 
+fn insert(keyspace: &KeyspaceTree, sequence: u64, key: &[u8], value: &[u8]) {
+    let (key, value) = (Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+    keyspace.insert(&keyspace.active(), sequence, Write { keyspace: Keyspace::Objects, key, value }, &[]);
+}
+
 #[test]
 fn what_is_on_the_disk_alone_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let (keyspace, sequence) = keyspace(dir.path());
     let keys: Vec<_> = (0..4_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
     for key in &keys {
-        let row = InternalValue::from_components(*key, [key[0]; 700], sequence.next(), ValueType::Value);
-        keyspace.tree.active_memtable().insert(row);
+        insert(&keyspace, sequence.next(), key, &[key[0]; 700]);
     }
     assert!(keyspace.rotate());
     keyspace.flush(0).unwrap();
@@ -131,7 +135,7 @@ fn what_is_on_the_disk_alone_is_not_waited_for() {
     let unknown = || keys.iter().filter(|&key| keyspace.in_memory().get(key).is_err()).count();
     assert_eq!(unknown(), keys.len());
     assert_eq!(unknown(), keys.len(), "to ask for them does not bring them");
-    let said = |key: &[u8]| keyspace.in_memory().get(key).map(|row| row.map(|row| row.value.to_vec()));
+    let said = |key: &[u8]| keyspace.in_memory().get(key).map(|row| row.map(|row| row.value.unwrap().to_vec()));
     assert_eq!(said(&[0xFF; 8]), Ok(None), "the filters are in memory");
     // Once somebody has waited for them, they are in the page cache.
     tables(dir.path()).iter().for_each(|path| drop(fs::read(path).unwrap()));
@@ -232,15 +236,11 @@ fn no_more_tables_are_opened_than_may_be() {
 fn a_reader_frees_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (keyspace, sequence) = keyspace(dir.path());
-    let row = InternalValue::from_components(b"key", b"value", sequence.next(), ValueType::Value);
-    keyspace.tree.active_memtable().insert(row);
+    insert(&keyspace, sequence.next(), b"key", b"value");
     assert!(keyspace.rotate());
     let reader = keyspace.in_memory();
     std::thread::scope(|scope| {
         let flush = scope.spawn(|| keyspace.flush(0));
-        while keyspace.tree.sealed_memtable_count() > 0 {
-            std::thread::yield_now();
-        }
         // It is shown to others at once, and waits for this one.
         while keyspace.in_memory().table_bytes() == 0 {
             std::thread::yield_now();
