@@ -209,7 +209,7 @@ impl<'a> Replay<'a> {
         let memtable = keyspace.active();
         let between_batches = memtable.highest_sequence() < sequence;
         if memtable.bytes() >= self.memtable_bytes && between_batches && keyspace.rotate() && !keyspace.has_room() {
-            keyspace.flush(0).map_err(|error| unopenable(&keyspace.dir, &error))?;
+            keyspace.flush(&keyspace.waiting(), 0).map_err(|error| unopenable(&keyspace.dir, &error))?;
         }
         Ok(())
     }

@@ -23,9 +23,14 @@ const PREWRITE_RETRY: Duration = Duration::from_secs(5);
 pub(super) fn flush_loop(core: &Core, writer: &Desk) {
     let mut seen = 0;
     while !core.signal.wait_for_work(&mut seen) {
-        for keyspace in core.keyspaces.iter().filter(|keyspace| keyspace.wants_flush()) {
+        for keyspace in &core.keyspaces {
+            let waiting = keyspace.waiting();
+            if waiting.is_empty() {
+                continue;
+            }
             core.signal.begin(Work::Flush);
-            let flushed = keyspace.flush(core.watermark());
+            sync_log(core, writer);
+            let flushed = keyspace.flush(&waiting, core.watermark());
             report(core, Work::Flush, flushed.as_ref().err());
             if flushed.is_ok() {
                 core.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -33,6 +38,17 @@ pub(super) fn flush_loop(core: &Core, writer: &Desk) {
             }
         }
         release(core, writer);
+    }
+}
+
+/// Brings what was acknowledged without a sync to disk. Where that fails it goes into tables, since it is in the memtables,
+/// and nothing more goes into this file of the log.
+fn sync_log(core: &Core, writer: &Desk) {
+    if let Err(error) = core.log.sync() {
+        tracing::error!(%error, "the commit log cannot be brought to disk");
+        core.log_suspect.store(true, Ordering::SeqCst);
+        core.generation.fetch_add(1, Ordering::SeqCst);
+        writer.tick();
     }
 }
 
@@ -141,14 +157,7 @@ impl Keeper<'_> {
         self.behind_since = None;
         // Before it is read how much there is: who writes after that tells again.
         self.core.keeper_knows.store(false, Ordering::SeqCst);
-        if let Err(error) = self.core.log.sync() {
-            // What was acknowledged without a sync is in the memtables: they are written to tables, and nothing more
-            // goes into this file.
-            tracing::error!(%error, "the commit log cannot be brought to disk");
-            self.core.log_suspect.store(true, Ordering::SeqCst);
-            self.core.generation.fetch_add(1, Ordering::SeqCst);
-            writer.tick();
-        }
+        sync_log(self.core, writer);
     }
 
     fn look_for_quiet(&mut self, writer: &Desk) {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use lsm_tree::{AbstractTree, SeqNo, SequenceNumberCounter};
 
+use super::in_memory::InMemory;
 use super::keyspace::KeyspaceTree;
 use super::log::LogShared;
 use super::memtable::{Snapshots, Version};
@@ -64,7 +65,7 @@ impl Core {
         sequence: SequenceNumberCounter,
         published: u64,
     ) -> Self {
-        // Numbers that replayed flushes took are below this one, so that the first reader sees their tables.
+        // Above all that was replayed, and above what the trees numbered their lists of tables with meanwhile.
         let visible = sequence.next();
         Self {
             options,
@@ -90,10 +91,9 @@ impl Core {
         &self.keyspaces[keyspace as usize]
     }
 
-    /// No reader needs anything that was replaced before this number.
+    /// What was replaced before this number may go: who still reads it holds on to tables and memtables that have it.
     pub(super) fn watermark(&self) -> u64 {
-        let snapshots = self.snapshots.lock();
-        snapshots.iter().copied().fold(self.visible.load(Ordering::Acquire), u64::min)
+        self.visible.load(Ordering::Acquire)
     }
 
     /// The newest value of a key. The tree is asked for the newest row there is, so no snapshot has to be registered;
@@ -145,15 +145,9 @@ impl Core {
         if limit == 0 || to.is_some_and(|to| to <= from) {
             return Ok(Rows::new());
         }
-        let keyspace = self.keyspace(keyspace);
-        let (snapshot, memtables) = {
-            let mut snapshots = self.snapshots.lock();
-            let snapshot = self.visible.load(Ordering::Acquire);
-            snapshots.push(snapshot);
-            (Snapshot { number: snapshot, all: &self.snapshots }, keyspace.in_memory().memtables())
-        };
+        let (snapshot, picture) = Snapshot::take(self, keyspace);
         let (mut page, mut bytes) = (Rows::new(), 0);
-        for row in keyspace.scan(&memtables, from, to, snapshot.number) {
+        for row in picture.scan(from, to, snapshot.number) {
             let row = row.map_err(|error| damaged(&error))?;
             bytes += row.value.len();
             page.push((row.key.user_key.into(), row.value.into()));
@@ -165,17 +159,28 @@ impl Core {
     }
 }
 
-/// A number that a scan reads at, registered.
+/// A number that a scan reads at: what it sees is not freed while this is there.
 struct Snapshot<'a> {
     number: u64,
+    keyspace: Keyspace,
     all: &'a Snapshots,
+}
+
+impl<'a> Snapshot<'a> {
+    /// The last published number, and what has all that can be read at it.
+    fn take(core: &'a Core, keyspace: Keyspace) -> (Self, InMemory) {
+        let mut all = core.snapshots.lock();
+        let number = core.visible.load(Ordering::Acquire);
+        all[keyspace as usize].push(number);
+        (Self { number, keyspace, all: &core.snapshots }, InMemory::clone(&core.keyspace(keyspace).in_memory()))
+    }
 }
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        let mut all = self.all.lock();
-        if let Some(at) = all.iter().position(|&number| number == self.number) {
-            all.swap_remove(at);
+        let numbers = &mut self.all.lock()[self.keyspace as usize];
+        if let Some(at) = numbers.iter().position(|&number| number == self.number) {
+            numbers.swap_remove(at);
         }
     }
 }

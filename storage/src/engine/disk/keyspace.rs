@@ -1,7 +1,6 @@
 //! One keyspace: a tree of tables, the memtable that fills, and those that wait to be written.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +13,14 @@ use lsm_tree::config::{
     BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy, PinningPolicy,
     RestartIntervalPolicy,
 };
-use lsm_tree::{AbstractTree, AnyTree, CompressionType, Config, InternalValue, SequenceNumberCounter, Tree};
+use lsm_tree::{AbstractTree, AnyTree, CompressionType, Config, SequenceNumberCounter, Tree};
 use parking_lot::Mutex;
 use smallvec::smallvec;
 
 use super::format::{keyspace_dir, unopenable};
 use super::in_memory::{Asked, InMemory, Tables};
 use super::memtable::{Memtable, Spread, Version};
-use super::merged::{Merged, Source};
+use super::merged::Merged;
 use super::within_reach::Blocks;
 use crate::engine::{EngineError, EngineOptions, Keyspace, Write};
 
@@ -210,7 +209,8 @@ impl KeyspaceTree {
             waiting.drain(..flushed);
             self.show(self.active(), &waiting, tables)
         };
-        // The last to let go of it frees memtables and removes files of tables. That must not be a reader.
+        // The last to let go of it frees memtables and removes files of tables. That must not be a worker. (A scan takes
+        // what it needs out of the picture, and may be the last.)
         while Arc::strong_count(&before) > 1 {
             thread::sleep(LET_GO_EVERY);
         }
@@ -221,9 +221,9 @@ impl KeyspaceTree {
         self.waiting.lock().len() < WAITING_MAX && self.tree.l0_run_count() < L0_RUNS_MAX
     }
 
-    /// Whether a memtable waits.
-    pub(super) fn wants_flush(&self) -> bool {
-        !self.waiting.lock().is_empty()
+    /// The memtables that wait, newest first.
+    pub(super) fn waiting(&self) -> Vec<Arc<Memtable>> {
+        self.waiting.lock().iter().rev().map(|waiting| Arc::clone(&waiting.memtable)).collect()
     }
 
     /// The log is needed from the first row that is in no table.
@@ -237,16 +237,16 @@ impl KeyspaceTree {
         self.active_first.load(Ordering::Acquire) <= sequence
     }
 
-    /// Writes all waiting memtables to tables.
+    /// Writes those that have [waited](Self::waiting) longest to tables, newest first; called by one thread only. What else
+    /// their batches wrote must be on disk, be it in the log: a batch is there whole or not at all (E1).
     ///
     /// # Errors
     /// Nothing was changed; the files that the attempt left are removed.
-    pub(super) fn flush(&self, watermark: u64) -> lsm_tree::Result<()> {
+    pub(super) fn flush(&self, waiting: &[Arc<Memtable>], watermark: u64) -> lsm_tree::Result<()> {
         let first_id = self.tree.next_table_id();
-        let waiting: Vec<_> = self.waiting.lock().iter().rev().map(|waiting| Arc::clone(&waiting.memtable)).collect();
         let flushed = {
             let _flush = self.tree.get_flush_lock();
-            self.write_tables(&waiting, watermark)
+            self.write_tables(waiting, watermark)
         };
         if let Err(error) = flushed {
             self.remove_partial(first_id);
@@ -261,25 +261,9 @@ impl KeyspaceTree {
     fn write_tables(&self, memtables: &[Arc<Memtable>], watermark: u64) -> lsm_tree::Result<()> {
         match self.tree.flush_to_tables(Merged::new(memtables.iter().map(|it| it.source(&[], None, u64::MAX))))? {
             Some((tables, _)) => self.tree.register_tables(&tables, None, None, &[], watermark),
-            None => Ok(()),
+            // Never seen: the rows would be in no table.
+            None => Err(lsm_tree::Error::Unrecoverable),
         }
-    }
-
-    /// What can be read at `snapshot`, which is registered, from `from` on and before `to`, in order. `memtables` are those
-    /// that there were when it was chosen, newest first.
-    pub(super) fn scan<'a>(
-        &self,
-        memtables: &'a [Arc<Memtable>],
-        from: &'a [u8],
-        to: Option<&'a [u8]>,
-        snapshot: u64,
-    ) -> impl Iterator<Item = lsm_tree::Result<InternalValue>> + 'a {
-        let bounds = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-        // The latest: earlier ones may lack what has been flushed since, and what it has too many is of later numbers.
-        let tables = self.tree.get_version_history_lock().latest_version();
-        let tables: Source<'a> = Box::new(Tree::create_internal_range::<&[u8], _>(tables, &bounds, snapshot + 1, None));
-        let rows = Merged::new(memtables.iter().map(|it| it.source(from, to, snapshot)).chain([tables]));
-        rows.filter(|row| !row.as_ref().is_ok_and(InternalValue::is_tombstone))
     }
 
     /// One step of compaction; whether there was anything to do.
@@ -327,3 +311,6 @@ impl KeyspaceTree {
         Ok(self.tree.version_free_list_len() > 0)
     }
 }
+
+#[cfg(test)]
+mod tests;

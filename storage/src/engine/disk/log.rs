@@ -75,6 +75,13 @@ impl LogShared {
         progress.durable < progress.written
     }
 
+    /// The segment in use, and up to where it is on disk.
+    #[cfg(test)]
+    pub(super) fn durable(&self) -> (u64, u64) {
+        let progress = self.progress.lock();
+        (progress.segment, progress.durable)
+    }
+
     /// Brings everything written so far to disk.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The rows of a keyspace that are in no table yet, in order.
 //!
 //! A row that is written again takes the place of the one before, which is freed at once: a memtable grows with its keys and
-//! not with its writes. Only what a running scan may still read is kept beside it ([`Snapshots`]).
+//! not with its writes. Only what a scan reads that is under way is kept beside it ([`Snapshots`]), until the row is written
+//! once more.
 //!
 //! It is cut into parts by the first bits of the keys, each behind a lock of its own that is held for one row or some: keys
 //! of objects begin with their token, so they spread evenly, and what has to be searched fits into a cache of the processor.
@@ -35,7 +36,7 @@ pub(super) struct Version {
 
 impl Version {
     fn bytes(&self) -> u64 {
-        self.value.as_ref().map_or(0, Bytes::len) as u64
+        (size_of::<Self>() + self.value.as_ref().map_or(0, Bytes::len)) as u64
     }
 }
 
@@ -72,9 +73,9 @@ pub(super) struct Memtable {
 
 type Part = BTreeMap<Name, Row>;
 
-/// The sequence numbers at which scans read at the moment. Locked while a batch is put into memtables and published, so that
-/// none begins in the middle of one.
-pub(super) type Snapshots = Mutex<Vec<u64>>;
+/// The sequence numbers at which scans of each keyspace read at the moment. Locked while a batch is put into memtables and
+/// published, so that none begins in the middle of one.
+pub(super) type Snapshots = Mutex<[Vec<u64>; 4]>;
 
 impl Memtable {
     pub(super) fn new(spread: Spread) -> Self {
@@ -87,19 +88,19 @@ impl Memtable {
     pub(super) fn insert(&self, key: Bytes, version: Version, snapshots: &[u64]) {
         let sequence = version.sequence;
         let mut added = version.bytes();
-        let replaced = {
+        let useless = {
             let mut part = self.parts[self.part_of(head_of(&key))].write();
             match part.entry(Name { head: head_of(&key), key }) {
                 Entry::Occupied(mut there) => there.get_mut().replace(version, snapshots),
                 Entry::Vacant(free) => {
-                    added += (free.key().key.len() + size_of::<(Name, Row)>()) as u64;
+                    added += (size_of::<(Name, Row)>() + free.key().key.len()) as u64;
                     free.insert(Row { latest: version, older: Vec::new() });
                     SmallVec::new()
                 }
             }
         };
         self.bytes.fetch_add(added, Ordering::Relaxed);
-        self.bytes.fetch_sub(replaced.iter().map(Version::bytes).sum(), Ordering::Relaxed);
+        self.bytes.fetch_sub(useless.iter().map(Version::bytes).sum(), Ordering::Relaxed);
         self.highest_sequence.fetch_max(sequence, Ordering::Relaxed);
     }
 
@@ -262,17 +263,18 @@ impl Walk<'_> {
         let (from, to) = (self.from.as_ref().map(|key| sought(key)), self.to.map(sought));
         let from = from.as_ref().map(|from| from as &dyn Named);
         let to = to.as_ref().map_or(Bound::Unbounded, |to| Bound::Excluded(to as &dyn Named));
-        let (mut chunk, mut seen, mut end) = (Vec::with_capacity(CHUNK_ROWS), 0, None);
-        for (name, row) in part.read().range::<dyn Named, _>((from, to)).take(CHUNK_ROWS) {
+        let (mut chunk, mut seen, mut last) = (Vec::new(), 0, None);
+        let part = part.read();
+        for (name, row) in part.range::<dyn Named, _>((from, to)).take(CHUNK_ROWS) {
             seen += 1;
             chunk.extend(row.at(self.snapshot).map(|version| internal(&name.key, version)));
-            end = Some(name.key.clone());
+            last = Some(&name.key);
         }
         if seen < CHUNK_ROWS {
             self.part += 1;
         }
-        if let Some(end) = end {
-            self.from = Bound::Excluded(end);
+        if let Some(last) = last {
+            self.from = Bound::Excluded(last.clone());
         }
         self.chunk = chunk.into_iter();
         true

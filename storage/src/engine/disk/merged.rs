@@ -4,7 +4,7 @@ use std::iter::Peekable;
 
 use lsm_tree::InternalValue;
 
-/// Rows of one source, each key once.
+/// Rows in order, of those with one key the newest first.
 pub(super) type Source<'a> = Box<dyn Iterator<Item = lsm_tree::Result<InternalValue>> + 'a>;
 
 /// Each key once: of several sources that have it, as the first says.
@@ -43,7 +43,7 @@ impl Iterator for Merged<'_> {
         let at = self.first()?;
         let row = self.sources[at].next()?;
         if let Ok(row) = &row {
-            for source in &mut self.sources[at + 1..] {
+            for source in &mut self.sources[at..] {
                 // What failed stays, to be told of next.
                 while source.next_if(|other| other.as_ref().is_ok_and(|it| it.key.user_key == row.key.user_key)).is_some() {}
             }
@@ -67,11 +67,11 @@ mod tests {
     }
 
     #[test]
-    fn of_several_the_first_counts() {
+    fn of_several_the_first_source_counts_and_the_first_in_it() {
         let sources = [
             source(&[("b", "new"), ("d", "new")]),
             source(&[]),
-            source(&[("a", "old"), ("b", "old"), ("d", "old"), ("e", "old")]),
+            source(&[("a", "old"), ("a", "older"), ("b", "old"), ("d", "old"), ("e", "old"), ("e", "older")]),
             source(&[("b", "oldest"), ("c", "oldest")]),
         ];
         let rows = Merged::new(sources).map(Result::unwrap).map(|row| (row.key.user_key.to_vec(), row.value.to_vec()));

@@ -42,7 +42,7 @@ pub(super) fn recover(
     let mut end = LogEnd { next_id: 1, previous_end: 0, last_sequence: 0 };
     for (index, header) in files.iter().enumerate() {
         let path = segment::path(dir, header.id);
-        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        let bytes = read_synced(&path).map_err(|error| unreadable(&path, &error))?;
         let declared = files.get(index + 1).map(|next| next.previous_end);
         let reader = SegmentReader { path: &path, bytes: &bytes, id: header.id };
         let (previous_end, highest) = reader.replay(declared, &mut apply)?;
@@ -57,6 +57,13 @@ pub(super) fn recover(
     }
     let spares = spares.into_iter().filter(|spare| is_whole_spare(spare, segment_bytes)).collect();
     Ok(Recovered { end, closed, spares })
+}
+
+/// What a process has read, and goes on from, must be on disk: the next segment will say where this one ends. The process
+/// before may have been killed between a write and its sync.
+fn read_synced(path: &Path) -> io::Result<Vec<u8>> {
+    fs::File::open(path)?.sync_data()?;
+    fs::read(path)
 }
 
 /// A spare file of another length is left from an interrupted preparation or from other options.

@@ -282,3 +282,58 @@ fn what_a_failed_sync_left_in_doubt_becomes_tables_with_the_next_write() {
     put(&engine, "after", Durability::Fsync).unwrap();
     until(&engine, "a table", |status| status.flushes_total > 0);
 }
+
+/// Copies a directory as a loss of power at this moment would leave it: of the log there is what was synced.
+fn after_a_loss_of_power(engine: &DiskEngine, dir: &Path) -> tempfile::TempDir {
+    use std::os::unix::fs::FileExt;
+    let copied = || {
+        let (copy, paths) = (tempfile::tempdir().unwrap(), walk(dir));
+        for path in &paths {
+            let target = copy.path().join(path.strip_prefix(dir).unwrap());
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(path, &target).ok()?;
+        }
+        (paths == walk(dir)).then_some(copy)
+    };
+    // Tables may be merged meanwhile, and files get other names.
+    let copy = (0..100).find_map(|_| copied()).unwrap();
+    let (segment, durable) = engine.core.log.durable();
+    let path = segment::path(&format::log_dir(copy.path()), segment);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let lost = file.metadata().unwrap().len() - durable;
+    file.write_all_at(&vec![0; usize::try_from(lost).unwrap()], durable).unwrap();
+    copy
+}
+
+fn walk(dir: &Path) -> Vec<std::path::PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// Rows in a table are on disk. Those of the same batch that are in the log alone must be, too.
+#[test]
+fn e1_a_table_is_not_on_disk_before_what_else_its_batches_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { memtable_bytes: 64 << 10, sync_interval_ms: 60_000, ..EngineOptions::default() };
+    let engine = DiskEngine::open(dir.path(), &options).unwrap();
+    let mut written = 0;
+    while engine.status().flushes_total == 0 {
+        let key = Bytes::from(format!("key {written:06}"));
+        let object = Write { keyspace: Keyspace::Objects, key: key.clone(), value: Some(Bytes::from(vec![7; 1_000])) };
+        let name = Write { keyspace: Keyspace::Names, key, value: Some(Bytes::new()) };
+        let (done, result) = mpsc::channel();
+        let done = Box::new(move |outcome| done.send(outcome).unwrap());
+        engine.submit(engine.generation(), Batch::from_vec(vec![object, name]), Durability::Interval, done).unwrap();
+        result.recv().unwrap().unwrap();
+        written += 1;
+    }
+    let copy = after_a_loss_of_power(&engine, dir.path());
+    let engine = open(copy.path());
+    let keys = |keyspace| {
+        let rows = engine.scan(keyspace, b"", None, usize::MAX).unwrap();
+        rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    let (objects, names) = (keys(Keyspace::Objects), keys(Keyspace::Names));
+    assert!(objects.len() > 10, "{} of {written} objects are left", objects.len());
+    assert_eq!(objects, names);
+}

@@ -282,8 +282,8 @@ impl Writer {
             let snapshots = self.core.snapshots.lock();
             // Of two writes of a batch to one key the later counts.
             for write in pending.batch.drain(..) {
-                let keyspace = write.keyspace;
-                self.core.keyspace(keyspace).insert(&self.active[keyspace as usize], sequence, write, &snapshots);
+                let at = write.keyspace as usize;
+                self.core.keyspaces[at].insert(&self.active[at], sequence, write, &snapshots[at]);
             }
             self.core.visible.store(sequence, Ordering::Release);
         }
@@ -346,8 +346,8 @@ impl Writer {
         }
     }
 
-    /// The trees number their lists of tables from the shared counter. Without writes the published number would
-    /// stay below theirs and scans would go on in the lists before, which keeps those alive.
+    /// The trees number their lists of tables from the shared counter, and let go of those before what is published. Without
+    /// writes the published number would stay below theirs.
     fn tick(&mut self) {
         self.core.visible.store(self.core.sequence.next(), Ordering::Release);
         self.leave_suspect_segment();

@@ -128,7 +128,7 @@ fn what_is_on_the_disk_alone_is_not_waited_for() {
         insert(&keyspace, sequence.next(), key, &[key[0]; 700]);
     }
     assert!(keyspace.rotate());
-    keyspace.flush(0).unwrap();
+    keyspace.flush(&keyspace.waiting(), 0).unwrap();
     if !can_read_at_once(dir.path()) || !tables(dir.path()).iter().all(|path| forget(path)) {
         return;
     }
@@ -240,7 +240,7 @@ fn a_reader_frees_nothing() {
     assert!(keyspace.rotate());
     let reader = keyspace.in_memory();
     std::thread::scope(|scope| {
-        let flush = scope.spawn(|| keyspace.flush(0));
+        let flush = scope.spawn(|| keyspace.flush(&keyspace.waiting(), 0));
         // It is shown to others at once, and waits for this one.
         while keyspace.in_memory().table_bytes() == 0 {
             std::thread::yield_now();
