@@ -1,5 +1,5 @@
-//! The narrow door to ordered, durable bytes. Two implementations, one conformance test: `disk` (own commit log and
-//! scheduling over `lsm-tree`) and `memory` (simulation and models).
+//! The narrow door to ordered, durable bytes. Two implementations, one conformance test: `disk` (own commit log,
+//! memtables and scheduling over the tables of `lsm-tree`) and `memory` (simulation and models).
 //!
 //! What every implementation promises:
 //! - **E1** A batch is applied whole or not at all, also across a crash.

@@ -1,7 +1,7 @@
-//! The engine on disk: an own commit log and scheduling over the tables of `lsm-tree`.
+//! The engine on disk: an own commit log, own memtables and scheduling over the tables of `lsm-tree`.
 //!
 //! Life of a batch: [`DiskEngine::submit`](Engine::submit) → `desk` → `writer` gathers a group → `log` writes one
-//! `record` and syncs → memtables → published → `done`. Full memtables become tables on the flush thread, tables are
+//! `record` and syncs → `memtable`s → published → `done`. Full memtables become tables on the flush thread, tables are
 //! merged on the compaction thread (`background`), and the log behind them is given up. `recovery` reads the log back.
 //! Why it is built this way: `docs/decisions/0002-storage-engine.md`; every byte on disk: `docs/formats.md`.
 

@@ -23,8 +23,9 @@ pub struct EngineOptions {
     pub table_bytes: u64,
     /// Size of a commit log file. 16 KiB to 1 GiB. Files are written with zeros before use and used again.
     pub log_segment_bytes: u64,
-    /// When the live commit log is longer, keyspaces that hold its oldest part back are written to tables. At least
-    /// four segments; three times `memtable_bytes`, or memtables are written before they are full.
+    /// When the live commit log is longer, keyspaces that hold its oldest part back are written to tables: those with few
+    /// writes, and those in which the same keys are written again and again. At least four segments; three times
+    /// `memtable_bytes`, or memtables of new keys are written before they are full.
     pub log_bytes_max: u64,
     /// How long a write with `Durability::Interval` may stay out of reach of `fdatasync`. 1 to 60,000 ms.
     pub sync_interval_ms: u64,
@@ -77,7 +78,8 @@ impl EngineOptions {
         between("stall_limit_ms", self.stall_limit_ms, 100, 600_000)
     }
 
-    /// Commit log files kept for use again: what two memtables fill, so that a flush refills the stock.
+    /// Commit log files kept for use again: what two memtables fill. More become free at once where few keys are written
+    /// again and again; to keep all of them made such writes dearer (docs/decisions/0024).
     pub(super) fn spare_segments_max(&self) -> usize {
         usize::try_from(2 * self.memtable_bytes / self.log_segment_bytes).unwrap_or(usize::MAX).clamp(1, 8)
     }

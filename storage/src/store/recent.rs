@@ -1,5 +1,5 @@
-//! Envelopes that were written or read lately: one look-up by hash instead of a search through memtables and tables,
-//! which for a memtable of 64 MiB is some thirty comparisons in cold memory.
+//! Envelopes that were written or read lately: one look-up by hash instead of a search through memtables and tables, and
+//! without the checksum, which was verified when they came.
 //!
 //! It never holds what the engine would not give: a write enters when it is published, and what a reader found enters
 //! only if no write of its stripe was queued or done since before it looked (see `Stripes::if_quiet`).

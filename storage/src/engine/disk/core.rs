@@ -145,6 +145,7 @@ impl Core {
         if limit == 0 || to.is_some_and(|to| to <= from) {
             return Ok(Rows::new());
         }
+        super::hang::wait(self.log.engine_dir());
         let (snapshot, picture) = Snapshot::take(self, keyspace);
         let (mut page, mut bytes) = (Rows::new(), 0);
         for row in picture.scan(from, to, snapshot.number) {

@@ -1,7 +1,8 @@
 //! A disk that hangs, for tests of the whole program: builds without debug assertions have nothing of it.
 //!
-//! While a file of the name [`FILE`] is in the engine's directory, nothing is brought to disk, and the lists of tables
-//! are locked as they are during an fsync of theirs: whoever reads a table waits. The kernel's page cache is as if empty.
+//! While a file of the name [`FILE`] is in the engine's directory, nothing is brought to disk, scans wait, and the lists of
+//! tables are locked as they are during an fsync of theirs: whoever reads a table waits. The kernel's page cache is as if
+//! empty.
 
 use std::path::Path;
 

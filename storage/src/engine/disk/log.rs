@@ -63,6 +63,11 @@ impl LogShared {
         &self.dir
     }
 
+    /// The directory that has the log in it.
+    pub(super) fn engine_dir(&self) -> &Path {
+        self.dir.parent().unwrap_or(&self.dir)
+    }
+
     /// Bytes of all segments, spare ones not counted.
     pub(super) fn bytes(&self) -> u64 {
         self.closed_bytes.load(Ordering::Relaxed) + self.progress.lock().written
@@ -107,7 +112,7 @@ impl LogShared {
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
-        super::hang::wait(self.dir.parent().unwrap_or(&self.dir));
+        super::hang::wait(self.engine_dir());
         self.faults.before_sync()?;
         file.sync_data()
     }
