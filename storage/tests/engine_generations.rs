@@ -12,7 +12,8 @@ use bytes::Bytes;
 use rondo_storage::engine::{Batch, DiskEngine, Durability, Engine, EngineOptions, Keyspace, Write};
 use support::{commit_with, from_env, tiny};
 
-const KEYS: u8 = 24;
+/// More than a scan takes out of a memtable at a time, and in several of its parts.
+const KEYS: u8 = 200;
 const STALL_MAX: Duration = Duration::from_secs(5);
 
 #[test]

@@ -8,6 +8,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::core::{Core, tree_write_error};
 use super::desk::Desk;
+use super::keyspace::KeyspaceTree;
+use super::memtable::Memtable;
 use super::segment::Prewrite;
 use super::signal::Work;
 use super::writer::Command;
@@ -23,38 +25,46 @@ const PREWRITE_RETRY: Duration = Duration::from_secs(5);
 pub(super) fn flush_loop(core: &Core, writer: &Desk) {
     let mut seen = 0;
     while !core.signal.wait_for_work(&mut seen) {
-        for keyspace in &core.keyspaces {
-            let waiting = keyspace.waiting();
-            if waiting.is_empty() {
-                continue;
-            }
-            core.signal.begin(Work::Flush);
-            sync_log(core, writer);
-            let flushed = keyspace.flush(&waiting, core.watermark());
-            report(core, Work::Flush, flushed.as_ref().err());
-            if flushed.is_ok() {
-                core.counters.flushes.fetch_add(1, Ordering::Relaxed);
-                core.signal.request();
-            }
+        // Objects last: of a batch whose log is lost a name without its object does no harm.
+        let keyspaces = core.keyspaces.iter().rev().map(|keyspace| (keyspace, keyspace.waiting()));
+        let waiting: Vec<_> = keyspaces.filter(|(_, waiting)| !waiting.is_empty()).collect();
+        if !waiting.is_empty() && sync_log(core, writer) {
+            waiting.iter().for_each(|(keyspace, waiting)| flush(core, keyspace, waiting));
         }
+        drop(waiting);
         release(core, writer);
     }
 }
 
-/// Brings what was acknowledged without a sync to disk. Where that fails it goes into tables, since it is in the memtables,
-/// and nothing more goes into this file of the log.
-fn sync_log(core: &Core, writer: &Desk) {
-    if let Err(error) = core.log.sync() {
+fn flush(core: &Core, keyspace: &KeyspaceTree, waiting: &[Arc<Memtable>]) {
+    core.signal.begin(Work::Flush);
+    let flushed = keyspace.flush(waiting, core.watermark());
+    report(core, Work::Flush, flushed.as_ref().err());
+    if flushed.is_ok() {
+        core.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        core.signal.request();
+    }
+}
+
+/// Brings what was acknowledged without a sync to disk. Where that fails nothing more goes into this file of the log, and
+/// what it has goes into tables, since it is in the memtables. Whether it is time for tables: after a failure the writer
+/// has all memtables become some first.
+fn sync_log(core: &Core, writer: &Desk) -> bool {
+    if core.log.has_failed() {
+        return true;
+    }
+    let synced = core.log.sync();
+    if let Err(error) = &synced {
         tracing::error!(%error, "the commit log cannot be brought to disk");
         core.log_suspect.store(true, Ordering::SeqCst);
         core.generation.fetch_add(1, Ordering::SeqCst);
         writer.tick();
     }
+    synced.is_ok()
 }
 
 fn release(core: &Core, writer: &Desk) {
-    let needed_from = core.keyspaces.iter().map(super::keyspace::KeyspaceTree::needed_from).min();
-    core.log.release(needed_from.unwrap_or_default());
+    core.log.release(|| core.keyspaces.iter().map(KeyspaceTree::needed_from).min().unwrap_or_default());
     let watermark = core.watermark();
     let mut pinned = false;
     for keyspace in &core.keyspaces {

@@ -96,8 +96,8 @@ impl Core {
         self.visible.load(Ordering::Acquire)
     }
 
-    /// The newest value of a key. The tree is asked for the newest row there is, so no snapshot has to be registered;
-    /// a row that is not published yet is already on disk and about to be, and is waited for.
+    /// The newest value of a key. It is the newest row there is that is asked for, so no snapshot has to be registered; a
+    /// row that is not published yet is in the log and about to be, and is waited for.
     pub(super) fn get(&self, keyspace: Keyspace, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let keyspace = self.keyspace(keyspace);
         // What leaves the memtables in between has become a table before.
@@ -161,15 +161,15 @@ impl Core {
 }
 
 /// A number that a scan reads at: what it sees is not freed while this is there.
-struct Snapshot<'a> {
-    number: u64,
+pub(super) struct Snapshot<'a> {
+    pub(super) number: u64,
     keyspace: Keyspace,
     all: &'a Snapshots,
 }
 
 impl<'a> Snapshot<'a> {
     /// The last published number, and what has all that can be read at it.
-    fn take(core: &'a Core, keyspace: Keyspace) -> (Self, InMemory) {
+    pub(super) fn take(core: &'a Core, keyspace: Keyspace) -> (Self, InMemory) {
         let mut all = core.snapshots.lock();
         let number = core.visible.load(Ordering::Acquire);
         all[keyspace as usize].push(number);

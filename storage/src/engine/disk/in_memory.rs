@@ -79,7 +79,8 @@ fn covering<'a>(run: &'a [Arc<Searchable>], key: &[u8]) -> Option<&'a Searchable
 /// The rows of a run from `from` on and before `to`.
 fn source<'a>(run: &'a [Arc<Searchable>], from: &'a [u8], to: Option<&'a [u8]>) -> Source<'a> {
     let first = run.partition_point(|it| **it.table.metadata.key_range.max() < *from);
-    let tables = run[first..].iter().take_while(move |it| to.is_none_or(|to| **it.table.metadata.key_range.min() < *to));
+    let tables =
+        run[first..].iter().take_while(move |it| to.is_none_or(|to| **it.table.metadata.key_range.min() < *to));
     let bounds = move || (Bound::Included(from.into()), to.map_or(Bound::Unbounded, |to| Bound::Excluded(to.into())));
     Box::new(tables.flat_map(move |it| it.table.range::<(Bound<UserKey>, Bound<UserKey>)>(bounds())))
 }

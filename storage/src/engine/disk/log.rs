@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -36,6 +36,16 @@ struct Progress {
     file: Arc<File>,
     written: u64,
     durable: u64,
+    /// A sync of it failed. The kernel says so once, and takes the pages for written from then on: no later sync counts.
+    failed: bool,
+}
+
+impl Progress {
+    /// Of a segment without records.
+    fn new(segment: &Segment) -> Self {
+        let (written, durable) = (RECORDS_START, RECORDS_START);
+        Self { segment: segment.id, file: Arc::clone(&segment.file), written, durable, failed: false }
+    }
 }
 
 /// What flushes, the log keeper and checkpoints need of the log.
@@ -50,8 +60,9 @@ pub(super) struct LogShared {
     closed_bytes: AtomicU64,
     pub(super) spares: Mutex<Vec<PathBuf>>,
     serial: AtomicU64,
-    /// Syncs under way.
-    syncing: AtomicU64,
+    /// Held during a sync: of two at once one alone would hear of a failure.
+    one_sync: Mutex<()>,
+    syncing: AtomicBool,
     pub(super) fsyncs_total: AtomicU64,
     pub(super) bytes_total: AtomicU64,
     pub(super) faults: Faults,
@@ -90,25 +101,35 @@ impl LogShared {
     /// Brings everything written so far to disk.
     ///
     /// # Errors
-    /// The disk failed; what was written since the last success may be lost.
+    /// The disk failed, now or earlier with this segment; what was written since the last success may be lost.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let (segment, file, written) = {
+        // Who leaves a segment syncs it before: it is the same one until the end.
+        let _one = self.one_sync.lock();
+        let (file, written) = {
             let progress = self.progress.lock();
+            if progress.failed {
+                return Err(io::Error::other("an earlier sync of this file of the commit log failed"));
+            }
             if progress.durable >= progress.written {
                 return Ok(());
             }
-            (progress.segment, Arc::clone(&progress.file), progress.written)
+            (Arc::clone(&progress.file), progress.written)
         };
-        self.syncing.fetch_add(1, Ordering::Relaxed);
+        self.syncing.store(true, Ordering::Relaxed);
         let synced = self.sync_file(&file);
-        self.syncing.fetch_sub(1, Ordering::Relaxed);
-        synced?;
-        self.fsyncs_total.fetch_add(1, Ordering::Relaxed);
+        self.syncing.store(false, Ordering::Relaxed);
         let mut progress = self.progress.lock();
-        if progress.segment == segment {
-            progress.durable = progress.durable.max(written);
+        match synced {
+            Ok(()) => progress.durable = written,
+            Err(_) => progress.failed = true,
         }
-        Ok(())
+        self.fsyncs_total.fetch_add(u64::from(synced.is_ok()), Ordering::Relaxed);
+        synced
+    }
+
+    /// Whether a sync of the segment in use failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.progress.lock().failed
     }
 
     fn sync_file(&self, file: &File) -> io::Result<()> {
@@ -119,12 +140,14 @@ impl LogShared {
 
     /// Whether a write may have to wait for a sync.
     pub(super) fn is_syncing(&self) -> bool {
-        self.syncing.load(Ordering::Relaxed) > 0
+        self.syncing.load(Ordering::Relaxed)
     }
 
-    /// Gives up closed segments in which every row is older than `needed_from`: their rows are all in tables.
-    pub(super) fn release(&self, needed_from: u64) {
+    /// Gives up closed segments in which every row is older than what `needed_from` says: their rows are all in tables. It
+    /// is asked while no segment can be closed: of one that is closed later some rows may be in no memtable yet.
+    pub(super) fn release(&self, needed_from: impl FnOnce() -> u64) {
         let mut closed = self.closed.lock();
+        let needed_from = needed_from();
         while closed.front().is_some_and(|segment| segment.last_sequence < needed_from) {
             let segment = closed.pop_front().expect("invariant: just looked at it");
             self.closed_bytes.fetch_sub(segment.bytes, Ordering::Relaxed);
@@ -191,22 +214,17 @@ impl Log {
         let header = Header { id: end.next_id, floor: end.last_sequence, previous_end: end.previous_end };
         let spare = spares.pop();
         let current = Segment::activate(dir, spare.as_deref(), segment_bytes, header)?;
-        let progress = Progress {
-            segment: current.id,
-            file: Arc::clone(&current.file),
-            written: RECORDS_START,
-            durable: RECORDS_START,
-        };
         let shared = LogShared {
             dir: dir.to_owned(),
             spares_max: options.spare_segments_max(),
             segment_bytes,
-            progress: Mutex::new(progress),
+            progress: Mutex::new(Progress::new(&current)),
             closed_bytes: AtomicU64::new(closed.iter().map(|segment| segment.bytes).sum()),
             closed: Mutex::new(closed),
             spares: Mutex::new(spares),
             serial: AtomicU64::new(0),
-            syncing: AtomicU64::new(0),
+            one_sync: Mutex::default(),
+            syncing: AtomicBool::new(false),
             fsyncs_total: AtomicU64::new(0),
             bytes_total: AtomicU64::new(0),
             faults: Faults::default(),
@@ -267,6 +285,9 @@ impl Log {
         if zeroed.and_then(|()| self.current.file.sync_data()).is_ok() {
             return Ok(());
         }
+        // What the kernel could not write may be older than this record.
+        self.shared.progress.lock().failed = true;
+        self.suspect = true;
         self.current.file.set_len(self.offset)?;
         self.current.file.sync_all()?;
         self.current.capacity = self.offset;
@@ -328,8 +349,7 @@ impl Log {
             bytes: self.current.capacity,
             reusable: self.current.prewritten,
         });
-        *self.shared.progress.lock() =
-            Progress { segment: next.id, file: Arc::clone(&next.file), written: RECORDS_START, durable: RECORDS_START };
+        *self.shared.progress.lock() = Progress::new(&next);
         self.current = next;
         self.offset = RECORDS_START;
         self.suspect = false;

@@ -45,7 +45,10 @@ impl Iterator for Merged<'_> {
         if let Ok(row) = &row {
             for source in &mut self.sources[at..] {
                 // What failed stays, to be told of next.
-                while source.next_if(|other| other.as_ref().is_ok_and(|it| it.key.user_key == row.key.user_key)).is_some() {}
+                while source
+                    .next_if(|other| other.as_ref().is_ok_and(|it| it.key.user_key == row.key.user_key))
+                    .is_some()
+                {}
             }
         }
         Some(row)

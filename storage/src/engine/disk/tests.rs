@@ -244,7 +244,7 @@ fn what_was_queued_for_later_and_forgotten_is_written_all_the_same() {
     last.recv().unwrap().0.unwrap();
 }
 
-fn until(engine: &DiskEngine, what: &str, holds: impl Fn(&EngineStatus) -> bool) {
+fn until(engine: &DiskEngine, what: &str, mut holds: impl FnMut(&EngineStatus) -> bool) {
     let (_open, nothing) = mpsc::channel::<()>();
     for _ in 0..600 {
         if holds(&engine.status()) {
@@ -281,6 +281,89 @@ fn what_a_failed_sync_left_in_doubt_becomes_tables_with_the_next_write() {
     engine.core.log_suspect.store(true, Ordering::SeqCst);
     put(&engine, "after", Durability::Fsync).unwrap();
     until(&engine, "a table", |status| status.flushes_total > 0);
+}
+
+/// The kernel tells of a failed sync once, whoever it was that asked; what it could not write it takes for written.
+#[test]
+fn a_sync_that_failed_for_another_counts_for_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = log_in_few_files(dir.path());
+    until_quick(&engine);
+    put(&engine, "in doubt", Durability::Interval).unwrap();
+    engine.core.log.faults.syncs.store(true, Ordering::SeqCst);
+    engine.core.log.sync().unwrap_err();
+    engine.core.log.faults.syncs.store(false, Ordering::SeqCst);
+    assert!(engine.core.log.sync().is_err() && engine.core.log.is_behind());
+    assert!(matches!(put(&engine, "behind it", Durability::Fsync), Err(EngineError::Write(_))));
+    // In another file all is well.
+    put(&engine, "after", Durability::Fsync).unwrap();
+    assert!(has(&engine, "in doubt") && has(&engine, "after") && !has(&engine, "behind it"));
+}
+
+/// The log is synced for a table and that fails: its rows, and all that is beside them in the log, become tables.
+#[test]
+fn where_the_log_cannot_be_synced_everything_becomes_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions {
+        memtable_bytes: 4 << 10,
+        log_segment_bytes: 8 << 20,
+        sync_interval_ms: 60_000,
+        ..EngineOptions::default()
+    };
+    let engine = DiskEngine::open(dir.path(), &options).unwrap();
+    until_quick(&engine);
+    engine.core.log.faults.syncs.store(true, Ordering::SeqCst);
+    let before = engine.generation();
+    let value = |keyspace| Bytes::from(vec![7; if keyspace == Keyspace::Objects { 5_000 } else { 5 }]);
+    let batch = Keyspace::ALL.map(|keyspace| Write { keyspace, key: "key".into(), value: Some(value(keyspace)) });
+    let (done, result) = mpsc::channel();
+    let done = Box::new(move |outcome| done.send(outcome).unwrap());
+    engine.submit(engine.generation(), Batch::from_iter(batch), Durability::Interval, done).unwrap();
+    result.recv().unwrap().unwrap();
+    // The memtable of the objects is full, and no other.
+    let _ = put(&engine, "next", Durability::Interval);
+    until(&engine, "a table for each keyspace", |_| {
+        engine.core.keyspaces.iter().all(|keyspace| keyspace.in_memory().table_bytes() > 0)
+    });
+    assert!(engine.generation() > before);
+}
+
+/// Rows that are replaced and removed, and become tables that are merged, while a scan has not read them yet.
+#[test]
+fn a_scan_under_way_keeps_what_it_will_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { memtable_bytes: 256 << 10, table_bytes: 64 << 10, ..small() };
+    let engine = DiskEngine::open(dir.path(), &options).unwrap();
+    let write = |turn: usize, value: Option<Bytes>| {
+        let (new, write) =
+            (Some(Bytes::from_static(b"after")), |key, value| Write { keyspace: Keyspace::Objects, key, value });
+        let writes = (0..200_u8).flat_map(|number| {
+            let again = write(Bytes::from(vec![number, number, turn as u8 % 3]), value.clone());
+            [again, write(Bytes::from(vec![number, 0xFF, turn as u8]), new.clone())]
+        });
+        let (done, result) = mpsc::channel();
+        let done = Box::new(move |outcome| done.send(outcome).unwrap());
+        engine.submit(engine.generation(), writes.collect(), Durability::Interval, done).unwrap();
+        result.recv().unwrap().unwrap();
+    };
+    (0..3).for_each(|turn| write(turn, Some(Bytes::from_static(b"before"))));
+    assert_eq!(engine.status().flushes_total, 0, "all is replaced in one memtable");
+    let (snapshot, picture) = core::Snapshot::take(&engine.core, Keyspace::Objects);
+    let mut turn = 3;
+    until(&engine, "merged tables", |status| {
+        write(turn, (turn % 2 == 0).then(|| Bytes::from_static(b"after")));
+        turn += 1;
+        status.compactions_total > 1 && turn > 20
+    });
+    let rows: Vec<_> = picture.scan(&[], None, snapshot.number).map(Result::unwrap).collect();
+    let (new, old): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.key.user_key[1] == 0xFF);
+    assert_eq!((new.len(), old.len()), (600, 600));
+    assert!(old.iter().all(|row| *row.value == *b"before"));
+    drop(snapshot);
+    assert!(engine.core.snapshots.lock().iter().all(Vec::is_empty));
+    assert!(
+        engine.scan(Keyspace::Objects, &[], None, usize::MAX).unwrap().iter().all(|(_, value)| **value == *b"after")
+    );
 }
 
 /// Copies a directory as a loss of power at this moment would leave it: of the log there is what was synced.

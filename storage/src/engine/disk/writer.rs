@@ -17,7 +17,7 @@ use super::log::Log;
 use super::memtable::Memtable;
 use super::record;
 use super::segment::fatal;
-use crate::engine::{Batch, Done, Durability, EngineError, Keyspace};
+use crate::engine::{Batch, Done, Durability, EngineError, Keyspace, stale};
 
 /// Batches in a group.
 const GROUP_BATCHES_MAX: usize = 1_024;
@@ -89,7 +89,7 @@ impl Writer {
             group: Vec::with_capacity(GROUP_BATCHES_MAX),
             sequences: Vec::with_capacity(GROUP_BATCHES_MAX),
             buffer: Vec::new(),
-            last_failure: EngineError::Closed,
+            last_failure: stale(),
         }
     }
 

@@ -15,7 +15,8 @@ type Shown = Vec<(Vec<u8>, u64, Option<Vec<u8>>)>;
 
 fn shown(memtable: &Memtable, from: &[u8], to: Option<&[u8]>, snapshot: u64) -> Shown {
     let rows = memtable.source(from, to, snapshot).map(Result::unwrap);
-    rows.map(|row| (row.key.user_key.to_vec(), row.key.seqno, (!row.is_tombstone()).then(|| row.value.to_vec()))).collect()
+    rows.map(|row| (row.key.user_key.to_vec(), row.key.seqno, (!row.is_tombstone()).then(|| row.value.to_vec())))
+        .collect()
 }
 
 #[derive(Clone, Debug)]
