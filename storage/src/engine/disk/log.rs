@@ -32,7 +32,6 @@ pub(super) struct Closed {
 /// How much of the segment in use is on disk.
 #[derive(Debug)]
 struct Progress {
-    segment: u64,
     file: Arc<File>,
     written: u64,
     durable: u64,
@@ -44,7 +43,7 @@ impl Progress {
     /// Of a segment without records.
     fn new(segment: &Segment) -> Self {
         let (written, durable) = (RECORDS_START, RECORDS_START);
-        Self { segment: segment.id, file: Arc::clone(&segment.file), written, durable, failed: false }
+        Self { file: Arc::clone(&segment.file), written, durable, failed: false }
     }
 }
 
@@ -91,11 +90,10 @@ impl LogShared {
         progress.durable < progress.written
     }
 
-    /// The segment in use, and up to where it is on disk.
+    /// Up to where the segment in use is on disk.
     #[cfg(test)]
-    pub(super) fn durable(&self) -> (u64, u64) {
-        let progress = self.progress.lock();
-        (progress.segment, progress.durable)
+    pub(super) fn durable(&self) -> u64 {
+        self.progress.lock().durable
     }
 
     /// Brings everything written so far to disk.

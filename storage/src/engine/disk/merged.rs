@@ -23,13 +23,11 @@ impl<'a> Merged<'a> {
         let mut first: Option<(usize, &[u8])> = None;
         for (at, source) in self.sources.iter_mut().enumerate() {
             match source.peek() {
-                None => {}
                 Some(Err(_)) => return Some(at),
-                Some(Ok(row)) => {
-                    if first.is_none_or(|(_, lowest)| *row.key.user_key < *lowest) {
-                        first = Some((at, &row.key.user_key));
-                    }
+                Some(Ok(row)) if first.is_none_or(|(_, lowest)| *row.key.user_key < *lowest) => {
+                    first = Some((at, &row.key.user_key));
                 }
+                Some(Ok(_)) | None => {}
             }
         }
         first.map(|(at, _)| at)

@@ -380,8 +380,9 @@ fn after_a_loss_of_power(engine: &DiskEngine, dir: &Path) -> tempfile::TempDir {
     };
     // Tables may be merged meanwhile, and files get other names.
     let copy = (0..100).find_map(|_| copied()).unwrap();
-    let (segment, durable) = engine.core.log.durable();
-    let path = segment::path(&format::log_dir(copy.path()), segment);
+    let durable = engine.core.log.durable();
+    let log = format::log_dir(copy.path());
+    let path = segment::path(&log, *segment::list(&log).unwrap().0.last().unwrap());
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     let lost = file.metadata().unwrap().len() - durable;
     file.write_all_at(&vec![0; usize::try_from(lost).unwrap()], durable).unwrap();
