@@ -10,6 +10,8 @@ fn version(sequence: u64, value: Option<&[u8]>) -> Version {
     Version { sequence, value: value.map(Bytes::copy_from_slice) }
 }
 
+/// Number and value of a version.
+type Said = (u64, Option<Vec<u8>>);
 /// What a scan shows: key, number, value.
 type Shown = Vec<(Vec<u8>, u64, Option<Vec<u8>>)>;
 
@@ -50,7 +52,7 @@ proptest! {
     #[test]
     fn a_scan_sees_what_there_was(steps in steps(), from in keys(), to in prop::option::of(keys()), evenly: bool) {
         let memtable = Memtable::new(if evenly { Spread::Evenly } else { Spread::Anyhow });
-        let mut model: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>> = BTreeMap::new();
+        let mut model: BTreeMap<Vec<u8>, Vec<Said>> = BTreeMap::new();
         let (mut sequence, mut snapshots) = (1, Vec::new());
         for step in steps {
             match step {
