@@ -31,7 +31,6 @@ pub(super) fn flush_loop(core: &Core, writer: &Desk) {
         if !waiting.is_empty() && sync_log(core, writer) {
             waiting.iter().for_each(|(keyspace, waiting)| flush(core, keyspace, waiting));
         }
-        drop(waiting);
         release(core, writer);
     }
 }
