@@ -79,7 +79,7 @@ impl EngineOptions {
     }
 
     /// Commit log files kept for use again: what two memtables fill. More become free at once where few keys are written
-    /// again and again; to keep all of them made such writes dearer (docs/decisions/0024).
+    /// again and again; to keep all of them made no difference (docs/decisions/0024).
     pub(super) fn spare_segments_max(&self) -> usize {
         usize::try_from(2 * self.memtable_bytes / self.log_segment_bytes).unwrap_or(usize::MAX).clamp(1, 8)
     }
