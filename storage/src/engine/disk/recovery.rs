@@ -42,8 +42,11 @@ pub(super) fn recover(
     let mut end = LogEnd { next_id: 1, previous_end: 0, last_sequence: 0 };
     for (index, header) in files.iter().enumerate() {
         let path = segment::path(dir, header.id);
-        let bytes = read_synced(&path).map_err(|error| unreadable(&path, &error))?;
         let declared = files.get(index + 1).map(|next| next.previous_end);
+        if declared.is_none() {
+            sync(&path)?;
+        }
+        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
         let reader = SegmentReader { path: &path, bytes: &bytes, id: header.id };
         let (previous_end, highest) = reader.replay(declared, &mut apply)?;
         let last_sequence = end.last_sequence.max(header.floor).max(highest);
@@ -59,11 +62,11 @@ pub(super) fn recover(
     Ok(Recovered { end, closed, spares })
 }
 
-/// What a process has read, and goes on from, must be on disk: the next segment will say where this one ends. The process
-/// before may have been killed between a write and its sync.
-fn read_synced(path: &Path) -> io::Result<Vec<u8>> {
-    fs::File::open(path)?.sync_data()?;
-    fs::read(path)
+/// What a process goes on from must be on disk: the next segment will say where the last one ends, and the process before
+/// may have been killed between a write and its sync.
+fn sync(path: &Path) -> Result<(), EngineError> {
+    let synced = fs::File::open(path).and_then(|file| file.sync_data());
+    synced.map_err(|error| EngineError::Unopenable(format!("cannot bring {} to disk: {error}", path.display())))
 }
 
 /// A spare file of another length is left from an interrupted preparation or from other options.
