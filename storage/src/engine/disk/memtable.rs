@@ -89,8 +89,9 @@ impl Memtable {
         let sequence = version.sequence;
         let mut added = version.bytes();
         let useless = {
-            let mut part = self.parts[self.part_of(head_of(&key))].write();
-            match part.entry(Name { head: head_of(&key), key }) {
+            let name = Name { head: head_of(&key), key };
+            let mut part = self.parts[self.part_of(name.head)].write();
+            match part.entry(name) {
                 Entry::Occupied(mut there) => there.get_mut().replace(version, snapshots),
                 Entry::Vacant(free) => {
                     added += (size_of::<(Name, Row)>() + free.key().key.len()) as u64;
