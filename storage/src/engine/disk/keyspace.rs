@@ -313,4 +313,4 @@ impl KeyspaceTree {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

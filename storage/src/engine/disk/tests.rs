@@ -22,11 +22,16 @@ fn batch(key: &str, value: &str) -> Batch {
     Batch::from_vec(vec![Write { keyspace: Keyspace::Objects, key, value: Some(value) }])
 }
 
-fn put(engine: &DiskEngine, key: &str, durability: Durability) -> Result<(), EngineError> {
+/// Writes a batch, and waits for the answer.
+pub(super) fn commit(engine: &DiskEngine, batch: Batch, durability: Durability) -> Result<(), EngineError> {
     let (done, result) = mpsc::channel();
     let done = Box::new(move |outcome| done.send(outcome).unwrap());
-    engine.submit(engine.generation(), batch(key, "value"), durability, done)?;
+    engine.submit(engine.generation(), batch, durability, done)?;
     result.recv().unwrap()
+}
+
+fn put(engine: &DiskEngine, key: &str, durability: Durability) -> Result<(), EngineError> {
+    commit(engine, batch(key, "value"), durability)
 }
 
 fn has(engine: &DiskEngine, key: &str) -> bool {
@@ -261,11 +266,7 @@ fn an_engine_at_rest_gives_the_memory_of_its_memtables_back() {
     let engine = log_in_few_files(dir.path());
     let value = "v".repeat(64 << 10);
     for number in 0..40 {
-        let (done, result) = mpsc::channel();
-        let done = Box::new(move |outcome| done.send(outcome).unwrap());
-        let batch = batch(&format!("key {number}"), &value);
-        engine.submit(engine.generation(), batch, Durability::Interval, done).unwrap();
-        result.recv().unwrap().unwrap();
+        commit(&engine, batch(&format!("key {number}"), &value), Durability::Interval).unwrap();
     }
     assert!(engine.status().memtable_bytes > 2 << 20);
     until(&engine, "empty memtables", |status| status.memtable_bytes < 1 << 20);
@@ -316,10 +317,7 @@ fn where_the_log_cannot_be_synced_everything_becomes_tables() {
     let before = engine.generation();
     let value = |keyspace| Bytes::from(vec![7; if keyspace == Keyspace::Objects { 5_000 } else { 5 }]);
     let batch = Keyspace::ALL.map(|keyspace| Write { keyspace, key: "key".into(), value: Some(value(keyspace)) });
-    let (done, result) = mpsc::channel();
-    let done = Box::new(move |outcome| done.send(outcome).unwrap());
-    engine.submit(engine.generation(), Batch::from_iter(batch), Durability::Interval, done).unwrap();
-    result.recv().unwrap().unwrap();
+    commit(&engine, Batch::from_iter(batch), Durability::Interval).unwrap();
     // The memtable of the objects is full, and no other.
     let _ = put(&engine, "next", Durability::Interval);
     until(&engine, "a table for each keyspace", |_| {
@@ -341,10 +339,7 @@ fn a_scan_under_way_keeps_what_it_will_read() {
             let again = write(Bytes::from(vec![number, number, turn as u8 % 3]), value.clone());
             [again, write(Bytes::from(vec![number, 0xFF, turn as u8]), new.clone())]
         });
-        let (done, result) = mpsc::channel();
-        let done = Box::new(move |outcome| done.send(outcome).unwrap());
-        engine.submit(engine.generation(), writes.collect(), Durability::Interval, done).unwrap();
-        result.recv().unwrap().unwrap();
+        commit(&engine, writes.collect(), Durability::Interval).unwrap();
     };
     (0..3).for_each(|turn| write(turn, Some(Bytes::from_static(b"before"))));
     assert_eq!(engine.status().flushes_total, 0, "all is replaced in one memtable");
@@ -405,10 +400,7 @@ fn e1_a_table_is_not_on_disk_before_what_else_its_batches_wrote() {
         let key = Bytes::from(format!("key {written:06}"));
         let object = Write { keyspace: Keyspace::Objects, key: key.clone(), value: Some(Bytes::from(vec![7; 1_000])) };
         let name = Write { keyspace: Keyspace::Names, key, value: Some(Bytes::new()) };
-        let (done, result) = mpsc::channel();
-        let done = Box::new(move |outcome| done.send(outcome).unwrap());
-        engine.submit(engine.generation(), Batch::from_vec(vec![object, name]), Durability::Interval, done).unwrap();
-        result.recv().unwrap().unwrap();
+        commit(&engine, Batch::from_vec(vec![object, name]), Durability::Interval).unwrap();
         written += 1;
     }
     let copy = after_a_loss_of_power(&engine, dir.path());

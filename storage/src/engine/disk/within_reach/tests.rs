@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 
 use bytes::Bytes;
 use lsm_tree::config::{CompressionPolicy, PartitioningPolicy};
@@ -11,7 +10,8 @@ use lsm_tree::{AnyTree, Config, SequenceNumberCounter, ValueType};
 
 use super::*;
 use crate::engine::disk::DiskEngine;
-use crate::engine::disk::keyspace::{KeyspaceTree, Shared};
+use crate::engine::disk::keyspace::tests::{flush, insert, keyspace};
+use crate::engine::disk::tests::commit;
 use crate::engine::{Batch, Durability, Engine, EngineOptions, Keyspace, Write};
 
 /// Memtables that are full after some rows.
@@ -29,10 +29,7 @@ fn open(dir: &Path) -> DiskEngine {
 fn write(engine: &DiskEngine, key: &[u8], value: Option<&[u8]>) {
     let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
     let batch = Batch::from_vec(vec![Write { keyspace: Keyspace::Objects, key, value }]);
-    let (done, result) = mpsc::channel();
-    let done = Box::new(move |outcome| done.send(outcome).unwrap());
-    engine.submit(engine.generation(), batch, Durability::Interval, done).unwrap();
-    result.recv().unwrap().unwrap();
+    commit(engine, batch, Durability::Interval).unwrap();
 }
 
 fn at_once(engine: &DiskEngine, key: &[u8]) -> Option<Option<Bytes>> {
@@ -106,29 +103,15 @@ fn what_is_said_at_once_is_what_the_disk_says() {
     }
 }
 
-/// A tree without an engine, so that nobody else reads its tables, and as good as no block cache.
-fn keyspace(dir: &Path) -> (KeyspaceTree, SequenceNumberCounter) {
-    let options = EngineOptions::default();
-    let blocks = Arc::new(Blocks::new(1, options.open_tables));
-    let shared = Shared { sequence: SequenceNumberCounter::new(1), blocks };
-    (KeyspaceTree::open(dir, Keyspace::Objects, &shared, &options).unwrap(), shared.sequence)
-}
-
-fn insert(keyspace: &KeyspaceTree, sequence: u64, key: &[u8], value: &[u8]) {
-    let (key, value) = (Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
-    keyspace.insert(&keyspace.active(), sequence, Write { keyspace: Keyspace::Objects, key, value }, &[]);
-}
-
 #[test]
 fn what_is_on_the_disk_alone_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let (keyspace, sequence) = keyspace(dir.path());
+    let keyspace = keyspace(dir.path());
     let keys: Vec<_> = (0..4_000_u64).map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect();
-    for key in &keys {
-        insert(&keyspace, sequence.next(), key, &[key[0]; 700]);
+    for (sequence, key) in (1..).zip(&keys) {
+        insert(&keyspace, sequence, key, &[key[0]; 700], &[]);
     }
-    assert!(keyspace.rotate());
-    keyspace.flush(&keyspace.waiting(), 0).unwrap();
+    flush(&keyspace);
     if !can_read_at_once(dir.path()) || !tables(dir.path()).iter().all(|path| forget(path)) {
         return;
     }
@@ -235,8 +218,8 @@ fn no_more_tables_are_opened_than_may_be() {
 #[test]
 fn a_reader_frees_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (keyspace, sequence) = keyspace(dir.path());
-    insert(&keyspace, sequence.next(), b"key", b"value");
+    let keyspace = keyspace(dir.path());
+    insert(&keyspace, 1, b"key", b"value", &[]);
     assert!(keyspace.rotate());
     let reader = keyspace.in_memory();
     std::thread::scope(|scope| {
